@@ -1,0 +1,60 @@
+# `make serve` and `make test` do all the set-up on a fresh machine, each in one command.
+PYTHON ?= python3
+PORT ?= 8000
+# Where pip looks for torch besides PyPI; a machine without a GPU may name a CPU index here.
+TORCH_INDEX ?=
+MODEL ?= mochi
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+PIP_EXTRA := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+
+help:
+	@echo "make serve         start the service (PORT=8000)"
+	@echo "make test          lint, types and the default tests"
+	@echo "make test-system   tests that need chromium and node"
+	@echo "make test-gpu      tests that need a CUDA GPU"
+	@echo "make check         ruff and mypy"
+	@echo "make bench         the benchmarks, each prints a table"
+	@echo "make soak          kill matrix, bursts and long runs"
+	@echo "make weights       download published weights (MODEL=mochi)"
+	@echo "make constraints   write constraints.txt anew from the venv"
+
+# The stamp is a file, not the folder: a failed `python3 -m venv` leaves a half-made folder behind.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "venv is missing: apt-get install python3-venv"; exit 1; }
+	test -x $(BIN)/pip || $(PYTHON) -m venv --clear .venv
+	$(BIN)/pip install -q --disable-pip-version-check $(PIP_EXTRA) -c constraints.txt -e '.[dev]'
+	@touch $@
+
+serve: $(STAMP)
+	@exec $(BIN)/python -m deployments.launch --port $(PORT)
+
+test: check
+	$(BIN)/python -m pytest -q
+
+test-system: $(STAMP)
+	$(BIN)/python -m pytest -q -m system
+
+test-gpu: $(STAMP)
+	$(BIN)/python -m pytest -q -m gpu
+
+soak: $(STAMP)
+	$(BIN)/python -m pytest -q -m soak
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(STAMP)
+	@for program in decode_memory encode latency overhead; do $(BIN)/python -m benchmarks.$$program || exit 1; done
+
+weights: $(STAMP)
+	$(BIN)/python -m deployments.weights $(MODEL)
+
+constraints:
+	$(BIN)/pip freeze --exclude-editable | sed -E '/^#/d; s/^(torch==[^+]+)\+.*/\1/' > constraints.txt
+
+.PHONY: help serve test test-system test-gpu soak check bench weights constraints

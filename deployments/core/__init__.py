@@ -1,0 +1,1 @@
+"""What every deployment shares. Knows no ray, no fastapi, no torch and no diffusers."""

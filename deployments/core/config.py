@@ -1,0 +1,116 @@
+"""The one configuration: `args` of `config/serve.yaml`, typed, with every default and its reason.
+
+Read once by `serve_app.build` and handed down; nothing else reads files or the environment for
+settings.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from deployments.core.spec import AUTO, Frozen
+
+Device = Literal["auto", "cuda", "cpu"]
+Preset = Literal[
+    "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"
+]
+
+
+class ModelConfig(Frozen):
+    """One model deployment."""
+
+    name: Literal["mochi"] = Field(description="Which model; also its backend name in the API.")
+    checkpoint: str = Field(
+        default=AUTO,
+        description=(
+            "auto: published weights if they are on disk and there is a GPU, else the bundled tiny "
+            "checkpoint. Or a diffusers folder, or a hub id that is already downloaded."
+        ),
+    )
+    device: Device = Field(
+        default="auto",
+        description="auto: a GPU if the cluster has one with enough share free, else the CPU.",
+    )
+    num_gpus: float = Field(
+        default=0.5, gt=0, le=8, description="GPU share of one replica; ignored on the CPU."
+    )
+    num_cpus: float = Field(
+        default=0.2, gt=0, description="Ray's bookkeeping of CPUs, not a limit."
+    )
+    num_replicas: int = Field(
+        default=1, ge=1, description="Copies of the model, one job each at a time."
+    )
+    cpu_threads: int = Field(
+        default=0, ge=0, description="Threads of a model on the CPU; 0 means all cores."
+    )
+
+
+class EncoderConfig(Frozen):
+    """How MP4 files are written."""
+
+    crf: int = Field(
+        default=18, ge=0, le=51, description="x264 quality: lower is better and larger."
+    )
+    preset: Preset = Field(default="medium", description="x264 speed against file size.")
+    embed_recipe: bool = Field(
+        default=True,
+        description="Write prompt, seed and settings into the file; a shared clip carries them.",
+    )
+
+
+class LimitsConfig(Frozen):
+    """What one client, and all of them, may ask for."""
+
+    max_queued: int = Field(default=100, ge=1, description="Waiting jobs; more get a 429.")
+    max_upload_mb: int = Field(default=32, ge=1, description="Size of a whole request body in MiB.")
+    min_free_disk_mb: int = Field(
+        default=500, ge=0, description="A job is refused when the outputs folder has less."
+    )
+    max_attempts: int = Field(
+        default=3, ge=1, description="Runs of one job when its processes die; then it fails."
+    )
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute())
+
+
+FolderPath = Annotated[str, AfterValidator(_absolute)]
+
+
+class ServiceConfig(Frozen):
+    """The `args` of `config/serve.yaml`."""
+
+    models: tuple[ModelConfig, ...] = Field(
+        default=(ModelConfig(name="mochi"),),
+        min_length=1,
+        description="The models, in the order in which they are preferred.",
+    )
+    outputs_dir: FolderPath = Field(
+        default="outputs", validate_default=True, description="Where the videos go."
+    )
+    state_dir: FolderPath = Field(
+        default=".state", validate_default=True, description="Where the job database lives."
+    )
+    database_url: str = Field(
+        default="", description="Any SQLAlchemy URL; empty means SQLite in state_dir."
+    )
+    allowed_hosts: tuple[str, ...] = Field(
+        default=("localhost", "127.0.0.1", "[::1]"),
+        description='Host names under which browsers may reach the service; "*" allows any.',
+    )
+    encoder: EncoderConfig = EncoderConfig()
+    limits: LimitsConfig = LimitsConfig()
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> "ServiceConfig":
+        names = [model.name for model in self.models]
+        if len(set(names)) != len(names):
+            raise ValueError(f"models: each name may stand once, got {names}")
+        return self
+
+    @property
+    def resolved_database_url(self) -> str:
+        """The database URL with the default filled in."""
+        return self.database_url or f"sqlite:///{self.state_dir}/jobs.sqlite3"

@@ -1,0 +1,177 @@
+"""What deployments tell each other while a job runs, and the state a model replica pushes."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from deployments.core.spec import Frozen, VideoSpec
+
+Phase = Literal["queued", "loading", "text", "denoise", "decode", "encode", "saved"]
+JobStatus = Literal["queued", "in_progress", "completed", "failed"]
+ModelState = Literal["loading", "ready", "unloaded", "failed", "lost"]
+
+Frames = npt.NDArray[np.uint8]
+
+
+# --- from a backend (one file per model) to its VideoModel, in one process --------------
+
+
+@dataclass(frozen=True)
+class PhaseBegan:
+    """The backend enters a phase that has no steps of its own to count."""
+
+    phase: Phase
+
+
+@dataclass(frozen=True)
+class Step:
+    """Denoising step `step` of `num_steps` is done; counts from 1."""
+
+    step: int
+    num_steps: int
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A run of finished frames: uint8 (T, H, W, 3), RGB, at the generated size; the clip's
+    `first_frame` on."""
+
+    frames: Frames
+    first_frame: int
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something the user should know about the result, for example that the prompt was cut."""
+
+    text: str
+
+
+BackendEvent = PhaseBegan | Step | Decoded | Notice
+
+
+# --- from a model replica to the jobs deployment ----------------------------------------
+
+
+@dataclass(frozen=True)
+class Started:
+    """A replica has begun the job; everything after this counts as an attempt."""
+
+    replica_id: str
+    device: str
+
+
+@dataclass(frozen=True)
+class FramesStored:
+    """Frames lie in the object store. `ref` is an ObjectRef to uint8 (T, H, W, 3); jobs never
+    opens it."""
+
+    ref: Any
+    first_frame: int
+    num_frames: int
+
+
+ModelEvent = Started | PhaseBegan | Step | FramesStored | Notice
+
+
+# --- from the jobs deployment to the encoder --------------------------------------------
+
+
+class EncodeOrder(Frozen):
+    """Everything the encoder needs besides the frames."""
+
+    job_id: str
+    path: str
+    source_width: int
+    source_height: int
+    width: int
+    height: int
+    num_frames: int
+    fps: int
+    crf: int
+    preset: str
+    comment: str | None
+
+
+class EncodedVideo(Frozen):
+    """A verified file at its final path."""
+
+    path: str
+    size_bytes: int
+    elapsed_s: float
+
+
+# --- pushed by model replicas, read by everyone -----------------------------------------
+
+
+class GpuMemory(Frozen):
+    """One GPU as NVML reports it, in GiB."""
+
+    uuid: str
+    index: int
+    name: str
+    total_gb: float
+    used_gb: float
+    free_gb: float
+
+
+class ReplicaState(Frozen):
+    """What a model replica says of itself, on every change and every few seconds."""
+
+    replica_id: str
+    model: str
+    checkpoint: str
+    state: ModelState
+    reason: str = ""
+    device: str
+    node: str
+    gpus: tuple[GpuMemory, ...] = ()
+    job_id: str | None = None
+    pid: int
+    reported_at: float
+
+
+class JobView(Frozen):
+    """A job as everyone outside the job table sees it."""
+
+    id: str
+    status: JobStatus
+    phase: Phase
+    progress: int
+    step: int
+    num_steps: int
+    queue_position: int
+    prompt: str
+    width: int
+    height: int
+    num_frames: int
+    fps: int
+    seed: int
+    model: str
+    spec: VideoSpec | None
+    notices: tuple[str, ...]
+    attempts: int
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+    file_name: str | None
+    file_bytes: int | None
+    error_code: str | None
+    error_message: str | None
+
+    @property
+    def done(self) -> bool:
+        """Whether the job has reached its last state."""
+        return self.status in ("completed", "failed")
+
+
+@dataclass(frozen=True)
+class ServiceState:
+    """The whole service at one moment, as the jobs deployment knows it."""
+
+    replicas: tuple[ReplicaState, ...] = field(default=())
+    jobs_queued: int = 0
+    jobs_running: int = 0
+    taken_at: float = 0.0

@@ -1,0 +1,239 @@
+"""What is asked for (`VideoRequest`), what a model can do (`ModelCard`), and what will be made
+(`VideoSpec`).
+
+A request is validated once at the door and stored with its job. When a model is chosen, `resolve`
+fills every default from that model's card and decides the size and length it generates. A
+`VideoSpec` holds no None that is filled in later: the same spec gives the same frames.
+"""
+
+import math
+import secrets
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from deployments.core.errors import BackendUnavailable, InvalidRequest
+
+AUTO = "auto"
+MAX_SEED = 2**32 - 1
+MIN_SIDE, MAX_SIDE, SIDE_STEP = 256, 1920, 8
+MAX_AREA = 1920 * 1080
+# The networks work on 16 x 16 pixel patches: 8 x 8 in the autoencoder, 2 x 2 in the transformer.
+PATCH = 16
+# A network copes with a frame somewhat larger than those it was trained on, better than scaling up.
+# Mochi normalises positions to constant area, so 720x720 (1.27 times 848x480) is made as asked.
+AREA_TOLERANCE = 1.3
+
+Quality = Literal["exact", "draft"]
+
+
+class Frozen(BaseModel):
+    """Base of the plain data that crosses borders: immutable, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _side(value: int) -> int:
+    if value % SIDE_STEP:
+        below = value - value % SIDE_STEP
+        nearest = f"{below} and {below + SIDE_STEP}"
+        raise ValueError(f"{value} is not a multiple of {SIDE_STEP}; the nearest are {nearest}")
+    return value
+
+
+Side = Annotated[
+    int,
+    Field(ge=MIN_SIDE, le=MAX_SIDE, json_schema_extra={"multipleOf": SIDE_STEP}),
+    AfterValidator(_side),
+]
+
+
+class VideoRequest(Frozen):
+    """What the user asked for. Optional settings that depend on the model are None: `resolve`
+    fills them."""
+
+    prompt: str = Field(min_length=3, max_length=1000)
+    negative_prompt: str = Field(default="", max_length=1000)
+    width: Side = 720
+    height: Side = 720
+    num_frames: int = Field(default=64, ge=8, le=240)
+    fps: int = Field(default=24, ge=1, le=60)
+    seed: int = Field(ge=0, le=MAX_SEED)
+    prefer_backend: str = AUTO
+    low_vram: bool = False
+    num_inference_steps: int | None = Field(default=None, ge=2, le=200)
+    guidance_scale: float | None = Field(default=None, ge=1.0, le=20.0)
+    quality: Quality = "exact"
+    has_image: bool = False
+
+
+def random_seed() -> int:
+    """Return a seed in the API's range, drawn from the operating system."""
+    return secrets.randbelow(MAX_SEED + 1)
+
+
+class ModelCard(Frozen):
+    """What one configured model can do, known without loading it: from the config and its
+    checkpoint folder."""
+
+    name: str
+    checkpoint: str = Field(description="What is loaded: a folder's name or a hub id.")
+    bundled: bool = Field(
+        description="True for the tiny demo checkpoint that comes with the service."
+    )
+    native_area: int = Field(gt=0, description="Pixels per frame the checkpoint was trained for.")
+    max_frames: int = Field(gt=0)
+    frame_step: int = Field(gt=0, description="The model makes frame_step * k + 1 frames.")
+    accepts_image: bool
+    num_inference_steps: int = Field(ge=2)
+    guidance_scale: float = Field(ge=1.0)
+    draft_steps: int | None = Field(
+        default=None,
+        description="Steps of `quality: draft`; None: no draft mode.",
+    )
+
+
+class VideoSpec(Frozen):
+    """The complete recipe of one video: what the model makes and what the encoder makes of it."""
+
+    model: str
+    checkpoint: str
+    prompt: str
+    negative_prompt: str
+    width: int
+    height: int
+    num_frames: int
+    fps: int
+    num_inference_steps: int
+    guidance_scale: float
+    seed: int
+    quality: Quality
+    low_vram: bool
+    generated_width: int
+    generated_height: int
+    generated_frames: int
+
+    @property
+    def scaled(self) -> bool:
+        """Whether the frames are scaled up to the asked size, not only cropped."""
+        return self.generated_width < self.width or self.generated_height < self.height
+
+
+def resolve(request: VideoRequest, card: ModelCard) -> VideoSpec:
+    """Make the complete spec for `request` on the model of `card`.
+
+    Raises:
+        InvalidRequest: the model cannot make it; the message says what it can.
+    """
+    refuse_impossible(request, card)
+    width, height = generated_size(request.width, request.height, card.native_area)
+    draft = request.quality == "draft" and card.draft_steps is not None
+    steps = card.draft_steps if draft and card.draft_steps is not None else card.num_inference_steps
+    return VideoSpec(
+        model=card.name,
+        checkpoint=card.checkpoint,
+        prompt=request.prompt,
+        negative_prompt=request.negative_prompt,
+        width=request.width,
+        height=request.height,
+        num_frames=request.num_frames,
+        fps=request.fps,
+        num_inference_steps=request.num_inference_steps or steps,
+        guidance_scale=request.guidance_scale or card.guidance_scale,
+        seed=request.seed,
+        quality=request.quality,
+        low_vram=request.low_vram,
+        generated_width=width,
+        generated_height=height,
+        generated_frames=generated_frames(request.num_frames, card.frame_step),
+    )
+
+
+def refuse_impossible(request: VideoRequest, card: ModelCard) -> None:
+    """Raise InvalidRequest for what `card`'s model can never make of `request`."""
+    if request.width * request.height > MAX_AREA:
+        raise InvalidRequest(
+            "width",
+            f"{request.width} x {request.height} is more than {MAX_AREA} pixels (1920 x 1080)",
+        )
+    if request.num_frames > card.max_frames:
+        raise InvalidRequest(
+            "num_frames",
+            f"{request.num_frames} frames: {card.name} makes at most {card.max_frames}",
+        )
+    if request.has_image and not card.accepts_image:
+        raise InvalidRequest(
+            "image", f"{card.name} makes videos from text only; leave the image out"
+        )
+    if request.quality == "draft" and card.draft_steps is None:
+        raise InvalidRequest("quality", f"{card.name} has no draft mode; use exact")
+
+
+def choose_models(request: VideoRequest, cards: list[ModelCard]) -> list[str]:
+    """Return the names of the configured models that can serve `request`, in configured order.
+
+    Raises:
+        InvalidRequest: none can; the message of the first (or of the preferred) model says why.
+        BackendUnavailable: the preferred model is not configured.
+    """
+    if request.prefer_backend != AUTO:
+        preferred = next((card for card in cards if card.name == request.prefer_backend), None)
+        if preferred is None:
+            names = ", ".join(card.name for card in cards)
+            raise BackendUnavailable(
+                f"prefer_backend: {request.prefer_backend} is not configured here; there is {names}"
+            )
+        refuse_impossible(request, preferred)
+        return [preferred.name]
+    refusals: list[InvalidRequest] = []
+    able: list[str] = []
+    for card in cards:
+        try:
+            refuse_impossible(request, card)
+        except InvalidRequest as refusal:
+            refusals.append(refusal)
+        else:
+            able.append(card.name)
+    if not able:
+        raise refusals[0]
+    return able
+
+
+def generated_size(width: int, height: int, native_area: int) -> tuple[int, int]:
+    """Return the (width, height) the network generates, both multiples of 16, for an asked size.
+
+    Up to about the native area the asked size is rounded up and later cropped. Above it, the
+    network makes the largest size of about the same aspect within the native area, and the encoder
+    scales it up.
+    """
+    if width * height <= native_area * AREA_TOLERANCE:
+        return _round_up(width), _round_up(height)
+    shrink = math.sqrt(native_area / (width * height))
+    candidates = [
+        (w, h)
+        for w in _around(width * shrink)
+        for h in _around(height * shrink)
+        if w * h <= native_area
+    ]
+    smallest = (PATCH, PATCH)
+
+    def closeness(size: tuple[int, int]) -> tuple[float, int]:
+        # Within 5 % the aspects count as equal, and the larger size wins.
+        stretch = abs(math.log(size[0] * height / (size[1] * width)))
+        return -(stretch // 0.05), size[0] * size[1]
+
+    return max(candidates or [smallest], key=closeness)
+
+
+def _round_up(side: int) -> int:
+    return -(-side // PATCH) * PATCH
+
+
+def _around(side: float) -> list[int]:
+    below = max(PATCH, int(side // PATCH) * PATCH)
+    return [below, below + PATCH]
+
+
+def generated_frames(num_frames: int, frame_step: int) -> int:
+    """Return the smallest frame_step * k + 1 that is at least `num_frames`."""
+    return frame_step * math.ceil((num_frames - 1) / frame_step) + 1

@@ -1,0 +1,1 @@
+"""Networks and samplers. Knows torch, diffusers and transformers, and nothing else of ours."""
