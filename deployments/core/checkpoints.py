@@ -1,0 +1,112 @@
+"""Which checkpoint a model uses, and what that checkpoint can do. Only looks at the disk, never downloads.
+
+A checkpoint is a diffusers folder, or a hub id whose files lie in the hub cache. A folder of ours also holds
+`generation_config.json`, whose keys are those of `GenerationConfig`.
+"""
+
+import json
+from pathlib import Path
+
+from huggingface_hub import try_to_load_from_cache
+from pydantic import Field, ValidationError
+
+from deployments.core.config import ModelConfig
+from deployments.core.errors import BackendUnavailable
+from deployments.core.spec import AUTO, Frozen
+
+BUNDLED_DIR = Path(__file__).resolve().parents[2] / "checkpoints"
+GENERATION_CONFIG = "generation_config.json"
+
+
+class GenerationConfig(Frozen):
+    """What a checkpoint was trained for, and the settings that suit it."""
+
+    native_area: int = Field(gt=0, description="Pixels per frame in training.")
+    max_frames: int = Field(gt=0, description="Longest clip in training.")
+    num_inference_steps: int = Field(ge=2)
+    guidance_scale: float = Field(ge=1.0)
+    threshold_noise: float = Field(
+        default=0.025, gt=0, lt=1, description="Noise removed in the linear part of the schedule."
+    )
+    linear_steps: int | None = Field(
+        default=None, ge=1, description="Steps in the linear part; None means half of them."
+    )
+    example_prompts: tuple[str, ...] = Field(
+        default=(), description="Prompts that this checkpoint draws well."
+    )
+
+
+class Checkpoint(Frozen):
+    """A checkpoint chosen for a model."""
+
+    source: str = Field(description="A folder or a hub id, as diffusers' from_pretrained takes it.")
+    label: str = Field(description="What people are shown: a folder's name or the hub id.")
+    bundled: bool
+    generation: GenerationConfig
+
+
+class Published(Frozen):
+    """The published weights of a model family."""
+
+    repo_id: str
+    generation: GenerationConfig
+
+
+def choose_checkpoint(
+    config: ModelConfig, *, published: Published, bundled: str, on_gpu: bool
+) -> Checkpoint:
+    """Return the checkpoint for `config.checkpoint`.
+
+    `auto` means the published weights when they are on disk and there is a GPU, else the folder
+    `checkpoints/<bundled>` that comes with the service.
+
+    Raises:
+        BackendUnavailable: it is not on this disk; the message says how to get it.
+    """
+    setting = config.checkpoint
+    if setting == AUTO:
+        if on_gpu and is_downloaded(published.repo_id):
+            return _published(published)
+        return _folder(BUNDLED_DIR / bundled, published, bundled=True)
+    if Path(setting).expanduser().is_dir():
+        return _folder(Path(setting).expanduser().absolute(), published, bundled=False)
+    if not is_downloaded(setting):
+        raise BackendUnavailable(
+            f"{config.name}: checkpoint {setting!r} is neither a folder nor a downloaded hub id; "
+            f"`make weights MODEL={config.name}` downloads {published.repo_id}"
+        )
+    return _published(published.model_copy(update={"repo_id": setting}))
+
+
+def is_downloaded(repo_id: str) -> bool:
+    """Whether the hub cache holds this diffusers repository (its `model_index.json` is there)."""
+    if repo_id.count("/") != 1:
+        return False
+    return isinstance(try_to_load_from_cache(repo_id, "model_index.json"), str)
+
+
+def _published(published: Published) -> Checkpoint:
+    return Checkpoint(
+        source=published.repo_id,
+        label=published.repo_id,
+        bundled=False,
+        generation=published.generation,
+    )
+
+
+def _folder(folder: Path, published: Published, *, bundled: bool) -> Checkpoint:
+    if not (folder / "model_index.json").is_file():
+        raise BackendUnavailable(
+            f"checkpoint folder {folder.name!r} holds no model_index.json; "
+            "a folder in the layout of diffusers is needed"
+        )
+    path = folder / GENERATION_CONFIG
+    generation = _read_generation(path) if path.is_file() else published.generation
+    return Checkpoint(source=str(folder), label=folder.name, bundled=bundled, generation=generation)
+
+
+def _read_generation(path: Path) -> GenerationConfig:
+    try:
+        return GenerationConfig.model_validate(json.loads(path.read_text()))
+    except (ValidationError, ValueError) as error:
+        raise BackendUnavailable(f"{path.parent.name}/{path.name}: {error}") from error

@@ -1,0 +1,240 @@
+"""What every model deployment is: load once, generate events for one job at a time, stop, report.
+
+`VideoModel` is one replica. The network itself is a `Backend`, one file per model family
+(`deployments/mochi.py`), whose work runs on a single thread: a synchronous Serve method could not be
+stopped and would let the next job start beside it. The backend is a plain generator that is advanced
+one step at a time, so a job stops within one step, and the next begins only when the thread is free.
+"""
+
+import asyncio
+import contextlib
+import importlib
+import logging
+import os
+import platform
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ClassVar, Protocol, cast
+
+import numpy as np
+
+from deployments.core import gpu
+from deployments.core.checkpoints import Checkpoint, Published
+from deployments.core.config import ModelConfig
+from deployments.core.errors import BackendUnavailable, GenerationFailed, VideoServiceError
+from deployments.core.events import (
+    BackendEvent,
+    Decoded,
+    Frames,
+    FramesStored,
+    ModelEvent,
+    ModelState,
+    ReplicaState,
+    Started,
+)
+from deployments.core.spec import ModelCard, VideoSpec
+
+logger = logging.getLogger(__name__)
+
+REPORT_EVERY_S = 5.0
+# Fewer, larger objects for the object store: 24 frames of 848x480 are 29 MB.
+FRAMES_PER_CHUNK = 24
+
+Put = Callable[[Frames], Any]
+Report = Callable[[ReplicaState], Awaitable[None]]
+
+
+class Backend(Protocol):
+    """One model family. A module `deployments/<name>.py` names its class in `BACKEND`."""
+
+    published: ClassVar[Published]
+    bundled: ClassVar[str]
+
+    @staticmethod
+    def card(config: ModelConfig, checkpoint: Checkpoint) -> ModelCard:
+        """Return what the model can do with this checkpoint, without importing torch."""
+
+    def __init__(self, config: ModelConfig, checkpoint: Checkpoint, device: str) -> None: ...
+
+    def load(self) -> None:
+        """Load the checkpoint; called once, on the model's thread. May take minutes."""
+
+    def generate(self, spec: VideoSpec) -> Iterator[BackendEvent]:
+        """Make the video; each step of the iterator does at most one denoising step or one decode
+        chunk. Closing the iterator stops the work and leaves the model fit for the next job."""
+
+
+def backend_class(name: str) -> type[Backend]:
+    """Return the backend of the model `name`. Raises ValueError when there is no such file."""
+    try:
+        module = importlib.import_module(f"deployments.{name}")
+        return cast(type[Backend], module.BACKEND)
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise ValueError(
+            f"models: {name!r} is not a model; deployments/{name}.py with a BACKEND is needed"
+        ) from error
+
+
+class VideoModel:
+    """One replica of one model."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        checkpoint: Checkpoint,
+        device: str,
+        *,
+        put: Put | None = None,
+        report: Report | None = None,
+    ) -> None:
+        self._config, self._checkpoint, self._device = config, checkpoint, device
+        self._put = put or _put_in_object_store
+        self._report = report or _report_to_jobs
+        self._replica_id = _replica_id()
+        self._state: ModelState = "loading"
+        self._reason = ""
+        self._job_id: str | None = None
+        self._backend: Backend | None = None
+        self._changed = asyncio.Event()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=config.name)
+        self._tasks = [
+            asyncio.create_task(self._load(), name="load"),
+            asyncio.create_task(self._keep_reporting(), name="report"),
+        ]
+
+    async def generate(self, job_id: str, spec: VideoSpec) -> AsyncIterator[ModelEvent]:
+        """Make the video of `spec`, yielding what happens; cancelling stops within one step.
+
+        Raises:
+            BackendUnavailable: the model is not loaded.
+            VideoServiceError: the job failed; anything else that goes wrong is a GenerationFailed.
+        """
+        if self._backend is None:
+            raise BackendUnavailable(
+                f"{self._config.name} is {self._state}. {self._reason}".strip()
+            )
+        self._job_id = job_id
+        self._changed.set()
+        yield Started(replica_id=self._replica_id, device=self._device)
+        work = self._backend.generate(spec)
+        try:
+            async for event in self._store_frames(self._advance(work)):
+                yield event
+        except VideoServiceError:
+            raise
+        except Exception as error:
+            logger.exception("video_id=%s: generation failed", job_id)
+            raise GenerationFailed(f"{self._config.name} failed: {type(error).__name__}") from error
+        finally:
+            # Closing runs on the thread, behind the step that may still be at work there.
+            await asyncio.shield(self._on_thread(_close, work))
+            self._job_id = None
+            self._changed.set()
+
+    async def state(self) -> ReplicaState:
+        """Return what the replica would report now (for tests: it waits behind a running job)."""
+        return self._snapshot()
+
+    async def _advance(self, work: Iterator[BackendEvent]) -> AsyncIterator[BackendEvent]:
+        while (event := await self._on_thread(next, work, None)) is not None:
+            yield event
+
+    async def _store_frames(self, events: AsyncIterator[BackendEvent]) -> AsyncIterator[ModelEvent]:
+        """Replace runs of frames by references to larger runs in the object store."""
+        held: list[Decoded] = []
+        async for event in events:
+            if not isinstance(event, Decoded):
+                yield event
+                continue
+            held.append(event)
+            if sum(len(run.frames) for run in held) >= FRAMES_PER_CHUNK:
+                yield await self._store(held)
+                held = []
+        if held:
+            yield await self._store(held)
+
+    async def _store(self, held: list[Decoded]) -> FramesStored:
+        frames = np.concatenate([run.frames for run in held])
+        ref = await self._on_thread(self._put, frames)
+        return FramesStored(ref=ref, first_frame=held[0].first_frame, num_frames=len(frames))
+
+    async def _on_thread(self, function: Callable[..., Any], *args: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *args)
+
+    async def _load(self) -> None:
+        """Load in the background, so that the replica is up at once and a failure is final: a
+        constructor that raises would be restarted by Serve for ever."""
+        if self._device == "cpu":
+            os.nice(5)  # the HTTP side of the same machine must stay quick
+        began = time.monotonic()
+        try:
+            backend = backend_class(self._config.name)(self._config, self._checkpoint, self._device)
+            await self._on_thread(backend.load)
+        except Exception as error:
+            logger.exception("%s cannot load %s", self._config.name, self._checkpoint.source)
+            self._state, self._reason = "failed", f"{type(error).__name__}: {error}"
+        else:
+            self._backend, self._state = backend, "ready"
+            logger.info(
+                "%s: %s ready on %s in %.1f s",
+                self._config.name,
+                self._checkpoint.label,
+                self._device,
+                time.monotonic() - began,
+            )
+        self._changed.set()
+
+    async def _keep_reporting(self) -> None:
+        while True:
+            self._changed.clear()
+            try:
+                await self._report(self._snapshot())
+            except Exception:
+                # The jobs replica may be starting or restarting; the next report will reach it.
+                logger.debug("report not delivered", exc_info=True)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), REPORT_EVERY_S)
+
+    def _snapshot(self) -> ReplicaState:
+        return ReplicaState(
+            replica_id=self._replica_id,
+            model=self._config.name,
+            checkpoint=self._checkpoint.label,
+            state=self._state,
+            reason=self._reason,
+            device=self._device,
+            node=platform.node(),
+            gpus=gpu.gpus(),
+            job_id=self._job_id,
+            pid=os.getpid(),
+            reported_at=time.time(),
+        )
+
+
+def _close(work: Iterator[BackendEvent]) -> None:
+    close = getattr(work, "close", None)
+    if close is not None:
+        close()
+
+
+def _put_in_object_store(frames: Frames) -> Any:
+    import ray
+
+    return ray.put(frames)
+
+
+async def _report_to_jobs(state: ReplicaState) -> None:
+    from ray import serve
+
+    app = serve.get_replica_context().app_name
+    await serve.get_deployment_handle("jobs", app_name=app).report.remote(state)
+
+
+def _replica_id() -> str:
+    from ray import serve
+
+    try:
+        return serve.get_replica_context().replica_id.unique_id
+    except Exception:  # noqa: BLE001  outside Serve, as in tests, the process stands for the replica
+        return f"pid-{os.getpid()}"
