@@ -1,9 +1,10 @@
 """What every model deployment is: load once, generate events for one job at a time, stop, report.
 
 `VideoModel` is one replica. The network itself is a `Backend`, one file per model family
-(`deployments/mochi.py`), whose work runs on a single thread: a synchronous Serve method could not be
-stopped and would let the next job start beside it. The backend is a plain generator that is advanced
-one step at a time, so a job stops within one step, and the next begins only when the thread is free.
+(`deployments/mochi.py`), whose work runs on a single thread: a synchronous Serve method could not
+be stopped and would let the next job start beside it. The backend is a plain generator that is
+advanced one step at a time, so a job stops within one step, and the next begins only when the
+thread is free.
 """
 
 import asyncio
@@ -22,7 +23,12 @@ import numpy as np
 from deployments.core import gpu
 from deployments.core.checkpoints import Checkpoint, Published
 from deployments.core.config import ModelConfig
-from deployments.core.errors import BackendUnavailable, GenerationFailed, VideoServiceError
+from deployments.core.errors import (
+    BackendUnavailable,
+    Cancelled,
+    GenerationFailed,
+    VideoServiceError,
+)
 from deployments.core.events import (
     BackendEvent,
     Decoded,
@@ -37,12 +43,14 @@ from deployments.core.spec import ModelCard, VideoSpec
 
 logger = logging.getLogger(__name__)
 
-REPORT_EVERY_S = 5.0
+# While a job runs, the answer to a report tells a replica whether the job is still wanted.
+REPORT_EVERY_S, REPORT_EVERY_BUSY_S = 5.0, 2.0
 # Fewer, larger objects for the object store: 24 frames of 848x480 are 29 MB.
 FRAMES_PER_CHUNK = 24
 
 Put = Callable[[Frames], Any]
-Report = Callable[[ReplicaState], Awaitable[None]]
+# Delivers a state to the jobs deployment; the answer is whether the job it names is still wanted.
+Report = Callable[[ReplicaState], Awaitable[bool]]
 
 
 class Backend(Protocol):
@@ -94,7 +102,8 @@ class VideoModel:
         self._replica_id = _replica_id()
         self._state: ModelState = "loading"
         self._reason = ""
-        self._job_id: str | None = None
+        self._job: tuple[str, str] | None = None
+        self._orphaned = False
         self._backend: Backend | None = None
         self._changed = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=config.name)
@@ -103,8 +112,11 @@ class VideoModel:
             asyncio.create_task(self._keep_reporting(), name="report"),
         ]
 
-    async def generate(self, job_id: str, spec: VideoSpec) -> AsyncIterator[ModelEvent]:
+    async def generate(self, job_id: str, owner: str, spec: VideoSpec) -> AsyncIterator[ModelEvent]:
         """Make the video of `spec`, yielding what happens; cancelling stops within one step.
+
+        `owner` is the jobs replica that asks: when it dies, the answer to the next report says so,
+        and the replica stops instead of finishing an orphan.
 
         Raises:
             BackendUnavailable: the model is not loaded.
@@ -114,7 +126,7 @@ class VideoModel:
             raise BackendUnavailable(
                 f"{self._config.name} is {self._state}. {self._reason}".strip()
             )
-        self._job_id = job_id
+        self._job, self._orphaned = (job_id, owner), False
         self._changed.set()
         yield Started(replica_id=self._replica_id, device=self._device)
         work = self._backend.generate(spec)
@@ -129,7 +141,7 @@ class VideoModel:
         finally:
             # Closing runs on the thread, behind the step that may still be at work there.
             await asyncio.shield(self._on_thread(_close, work))
-            self._job_id = None
+            self._job = None
             self._changed.set()
 
     async def state(self) -> ReplicaState:
@@ -138,6 +150,8 @@ class VideoModel:
 
     async def _advance(self, work: Iterator[BackendEvent]) -> AsyncIterator[BackendEvent]:
         while (event := await self._on_thread(next, work, None)) is not None:
+            if self._orphaned:
+                raise Cancelled("nobody waits for this job any more")
             yield event
 
     async def _store_frames(self, events: AsyncIterator[BackendEvent]) -> AsyncIterator[ModelEvent]:
@@ -188,13 +202,18 @@ class VideoModel:
     async def _keep_reporting(self) -> None:
         while True:
             self._changed.clear()
+            job = self._job
             try:
-                await self._report(self._snapshot())
+                wanted = await self._report(self._snapshot())
+                self._orphaned = self._orphaned or (job is not None and not wanted)
             except Exception:
                 # The jobs replica may be starting or restarting; the next report will reach it.
                 logger.debug("report not delivered", exc_info=True)
+            self._orphaned = self._orphaned and self._job == job
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), REPORT_EVERY_S)
+                await asyncio.wait_for(
+                    self._changed.wait(), REPORT_EVERY_BUSY_S if self._job else REPORT_EVERY_S
+                )
 
     def _snapshot(self) -> ReplicaState:
         return ReplicaState(
@@ -206,7 +225,8 @@ class VideoModel:
             device=self._device,
             node=platform.node(),
             gpus=gpu.gpus(),
-            job_id=self._job_id,
+            job_id=self._job[0] if self._job else None,
+            job_owner=self._job[1] if self._job else "",
             pid=os.getpid(),
             reported_at=time.time(),
         )
@@ -224,17 +244,18 @@ def _put_in_object_store(frames: Frames) -> Any:
     return ray.put(frames)
 
 
-async def _report_to_jobs(state: ReplicaState) -> None:
+async def _report_to_jobs(state: ReplicaState) -> bool:
     from ray import serve
 
     app = serve.get_replica_context().app_name
-    await serve.get_deployment_handle("jobs", app_name=app).report.remote(state)
+    return bool(await serve.get_deployment_handle("jobs", app_name=app).report.remote(state))
 
 
 def _replica_id() -> str:
     from ray import serve
+    from ray.serve.exceptions import RayServeException
 
     try:
-        return serve.get_replica_context().replica_id.unique_id
-    except Exception:  # noqa: BLE001  outside Serve, as in tests, the process stands for the replica
+        return str(serve.get_replica_context().replica_id.unique_id)
+    except RayServeException:  # outside Serve, as in tests, the process stands for the replica
         return f"pid-{os.getpid()}"

@@ -1,7 +1,8 @@
-"""Which checkpoint a model uses, and what that checkpoint can do. Only looks at the disk, never downloads.
+"""Which checkpoint a model uses, and what that checkpoint can do. Only looks at the disk, never
+downloads.
 
-A checkpoint is a diffusers folder, or a hub id whose files lie in the hub cache. A folder of ours also holds
-`generation_config.json`, whose keys are those of `GenerationConfig`.
+A checkpoint is a diffusers folder, or a hub id whose files lie in the hub cache. A folder of ours
+also holds `generation_config.json`, whose keys are those of `GenerationConfig`.
 """
 
 import json

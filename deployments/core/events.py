@@ -129,6 +129,7 @@ class ReplicaState(Frozen):
     node: str
     gpus: tuple[GpuMemory, ...] = ()
     job_id: str | None = None
+    job_owner: str = ""
     pid: int
     reported_at: float
 

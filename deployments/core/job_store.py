@@ -1,0 +1,326 @@
+"""The durable job table: the only queue, and the one truth about every job.
+
+Two replicas of the jobs deployment overlap while one replaces the other, so a running job carries
+its owner and a lease, and every change of state is one `UPDATE ... WHERE status = ? AND owner = ?`
+whose row count says whether it happened. All methods block; `Jobs` calls them on a thread.
+
+    queued ──claim──> in_progress ──finish──> completed
+      ^  │                │  │
+      │  └──cancel──┐     │  └──fail──> failed
+      └──requeue────┼─────┘
+                    └──> failed (code `cancelled`)
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+
+from deployments.core.errors import Cancelled
+from deployments.core.events import JobStatus, Phase
+from deployments.core.spec import VideoRequest, VideoSpec
+
+BUSY_TIMEOUT_S = 15
+
+metadata = sa.MetaData()
+jobs = sa.Table(
+    "jobs",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("id", sa.String),
+    sa.Column("status", sa.String),
+    sa.Column("phase", sa.String),
+    sa.Column("progress", sa.Integer),
+    sa.Column("step", sa.Integer),
+    sa.Column("num_steps", sa.Integer),
+    sa.Column("request", sa.JSON),
+    sa.Column("image", sa.LargeBinary),
+    sa.Column("candidates", sa.JSON),
+    sa.Column("model", sa.String),
+    sa.Column("spec", sa.JSON(none_as_null=True)),
+    sa.Column("notices", sa.JSON),
+    sa.Column("owner", sa.String),
+    sa.Column("lease_until", sa.Float),
+    sa.Column("attempts", sa.Integer),
+    sa.Column("cancel_requested", sa.Boolean),
+    sa.Column("file_name", sa.String),
+    sa.Column("file_bytes", sa.BigInteger),
+    sa.Column("error_code", sa.String),
+    sa.Column("error_message", sa.Text),
+    sa.Column("created_at", sa.Float),
+    sa.Column("started_at", sa.Float),
+    sa.Column("finished_at", sa.Float),
+)
+# The image may be megabytes: it is read only by the run that needs it.
+_without_image = [column for column in jobs.c if column.name != "image"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One row of the table, without its image."""
+
+    number: int
+    id: str
+    status: JobStatus
+    phase: Phase
+    progress: int
+    step: int
+    num_steps: int
+    request: VideoRequest
+    candidates: tuple[str, ...]
+    model: str
+    spec: VideoSpec | None
+    notices: tuple[str, ...]
+    owner: str
+    lease_until: float
+    attempts: int
+    cancel_requested: bool
+    file_name: str | None
+    file_bytes: int | None
+    error_code: str | None
+    error_message: str | None
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+
+
+class JobStore:
+    """The table behind one SQLAlchemy URL; the schema is brought up to date on opening."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = _engine(url)
+        _migrate(self._engine)
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._engine.dispose()
+
+    # --- reading ---------------------------------------------------------------------------------
+
+    def get(self, job_id: str) -> Job | None:
+        """Return the job, or None."""
+        found = self._select(jobs.c.id == job_id)
+        return found[0] if found else None
+
+    def by_file_name(self, file_name: str) -> Job | None:
+        """Return the job that owns this file, or None."""
+        found = self._select(jobs.c.file_name == file_name)
+        return found[0] if found else None
+
+    def queued(self) -> list[Job]:
+        """Return the waiting jobs, oldest first."""
+        return self._select(jobs.c.status == "queued")
+
+    def in_progress(self) -> list[Job]:
+        """Return the running jobs of every owner, oldest first."""
+        return self._select(jobs.c.status == "in_progress")
+
+    def position(self, number: int) -> int:
+        """Return how many waiting jobs stand before the one with this number, plus one."""
+        earlier = sa.select(sa.func.count()).where(
+            jobs.c.status == "queued", jobs.c.number < number
+        )
+        with self._engine.connect() as connection:
+            return int(connection.scalar(earlier) or 0) + 1
+
+    def image(self, job_id: str) -> bytes | None:
+        """Return the job's input image, if it has one."""
+        with self._engine.connect() as connection:
+            return connection.scalar(sa.select(jobs.c.image).where(jobs.c.id == job_id))
+
+    # --- the life of a job -----------------------------------------------------------------------
+
+    def submit(
+        self, job_id: str, request: VideoRequest, image: bytes | None, candidates: Sequence[str]
+    ) -> bool:
+        """Add a waiting job; False when the id is there already (a repeated call)."""
+        row = {
+            "id": job_id,
+            "status": "queued",
+            "phase": "queued",
+            "progress": 0,
+            "step": 0,
+            "num_steps": 0,
+            "request": request.model_dump(mode="json"),
+            "image": image,
+            "candidates": list(candidates),
+            "model": candidates[0],
+            "spec": None,
+            "notices": [],
+            "owner": "",
+            "lease_until": 0.0,
+            "attempts": 0,
+            "cancel_requested": False,
+            "created_at": time.time(),
+        }
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(jobs.insert().values(row))
+        except sa.exc.IntegrityError:
+            return False
+        return True
+
+    def claim(self, job_id: str, owner: str, lease_until: float, spec: VideoSpec) -> bool:
+        """Take a waiting job; False when another owner was faster or it was cancelled."""
+        return self._update(
+            (jobs.c.id == job_id, jobs.c.status == "queued"),
+            status="in_progress",
+            phase="loading",
+            owner=owner,
+            lease_until=lease_until,
+            model=spec.model,
+            spec=spec.model_dump(mode="json"),
+            notices=[],
+            step=0,
+            num_steps=spec.num_inference_steps,
+        )
+
+    def started(self, job_id: str, owner: str) -> bool:
+        """Count an attempt: a replica has begun to work on the job."""
+        return self._update(
+            _owned(job_id, owner),
+            attempts=jobs.c.attempts + 1,
+            started_at=sa.func.coalesce(jobs.c.started_at, time.time()),
+        )
+
+    def progress(
+        self, job_id: str, owner: str, phase: Phase, progress: int, step: int, num_steps: int
+    ) -> bool:
+        """Write how far the job is; `progress` in percent."""
+        return self._update(
+            _owned(job_id, owner), phase=phase, progress=progress, step=step, num_steps=num_steps
+        )
+
+    def add_notices(self, job_id: str, owner: str, notices: Sequence[str]) -> bool:
+        """Replace the job's notices to the user."""
+        return self._update(_owned(job_id, owner), notices=list(notices))
+
+    def name_file(self, job_id: str, owner: str, file_name: str) -> bool:
+        """Bind the job to its output file before the file is written."""
+        return self._update(_owned(job_id, owner), file_name=file_name)
+
+    def finish(self, job_id: str, owner: str, file_bytes: int) -> bool:
+        """Mark the job completed: its file is verified and in place."""
+        return self._update(
+            _owned(job_id, owner),
+            status="completed",
+            phase="saved",
+            progress=100,
+            file_bytes=file_bytes,
+            finished_at=time.time(),
+            image=None,
+        )
+
+    def fail(self, job_id: str, owner: str, code: str, message: str) -> bool:
+        """Mark a running job failed, for good."""
+        return self._update(_owned(job_id, owner), **_failure(code, message))
+
+    def fail_queued(self, job_id: str, code: str, message: str) -> bool:
+        """Mark a waiting job failed; False when it is not waiting any more."""
+        return self._update(
+            (jobs.c.id == job_id, jobs.c.status == "queued"), **_failure(code, message)
+        )
+
+    def requeue(self, job_id: str, owner: str, *, count_attempt: bool) -> bool:
+        """Put a running job back; without `count_attempt` as if it had never started."""
+        attempts = jobs.c.attempts if count_attempt else jobs.c.attempts - 1
+        return self._update(
+            _owned(job_id, owner),
+            status="queued",
+            phase="queued",
+            owner="",
+            lease_until=0.0,
+            attempts=sa.case((attempts < 0, 0), else_=attempts),
+        )
+
+    def request_cancel(self, job_id: str) -> bool:
+        """Cancel a waiting job at once, or ask the owner of a running one to; False when done."""
+        if self.fail_queued(job_id, Cancelled.code, "The job was cancelled."):
+            return True
+        return self._update(
+            (jobs.c.id == job_id, jobs.c.status == "in_progress"), cancel_requested=True
+        )
+
+    # --- leases ----------------------------------------------------------------------------------
+
+    def renew(self, owner: str, lease_until: float) -> list[str]:
+        """Extend the owner's leases; return those of its jobs that somebody wants cancelled."""
+        mine = (jobs.c.owner == owner, jobs.c.status == "in_progress")
+        self._update(mine, lease_until=lease_until)
+        wanted = sa.select(jobs.c.id).where(*mine, jobs.c.cancel_requested)
+        with self._engine.connect() as connection:
+            return list(connection.scalars(wanted))
+
+    # --- inside ----------------------------------------------------------------------------------
+
+    def _select(self, *conditions: sa.ColumnElement[bool]) -> list[Job]:
+        query = sa.select(*_without_image).where(*conditions).order_by(jobs.c.number)
+        with self._engine.connect() as connection:
+            return [_job(row) for row in connection.execute(query)]
+
+    def _update(self, conditions: Sequence[sa.ColumnElement[bool]], **values: Any) -> bool:
+        with self._engine.begin() as connection:
+            return connection.execute(jobs.update().where(*conditions).values(values)).rowcount > 0
+
+
+def _owned(job_id: str, owner: str) -> tuple[sa.ColumnElement[bool], ...]:
+    return jobs.c.id == job_id, jobs.c.status == "in_progress", jobs.c.owner == owner
+
+
+def _failure(code: str, message: str) -> dict[str, Any]:
+    return {
+        "status": "failed",
+        "error_code": code,
+        "error_message": message,
+        "finished_at": time.time(),
+        "image": None,
+    }
+
+
+def _job(row: sa.Row[Any]) -> Job:
+    values = dict(row._mapping)
+    values["request"] = VideoRequest.model_validate(values["request"])
+    if values["spec"] is not None:
+        values["spec"] = VideoSpec.model_validate(values["spec"])
+    for name in ("candidates", "notices"):
+        values[name] = tuple(values[name])
+    return Job(**values)
+
+
+def _engine(url: str) -> sa.Engine:
+    parsed = sa.make_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        return sa.create_engine(parsed, pool_pre_ping=True)
+    if parsed.database and parsed.database != ":memory:":
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = sa.create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT_S})
+    sa.event.listen(engine, "connect", _prepare_sqlite)
+    sa.event.listen(engine, "begin", _begin_immediate)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    # The driver must not open transactions of its own: we say BEGIN IMMEDIATE ourselves.
+    connection.isolation_level = None
+    connection.execute("PRAGMA journal_mode=WAL")
+    # A commit must survive a power cut: the answer "queued" is a promise.
+    connection.execute("PRAGMA synchronous=FULL")
+
+
+def _begin_immediate(connection: sa.Connection) -> None:
+    # Taking the write lock at the start avoids "database is locked" when two replicas overlap: a
+    # read transaction that turns into a write cannot wait, one that starts as a write can.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _migrate(engine: sa.Engine) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")

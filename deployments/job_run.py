@@ -1,0 +1,219 @@
+"""One run of one job: drive the model, hand its frames to the encoder, write what happens to the
+row.
+
+The frames never come here: only their references do, and they are held until the file is verified,
+so an encoder that dies costs no GPU time.
+"""
+
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import datetime
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Protocol
+
+from deployments.core import outputs
+from deployments.core.config import ServiceConfig
+from deployments.core.errors import GenerationFailed
+from deployments.core.events import (
+    EncodedVideo,
+    EncodeOrder,
+    FramesStored,
+    ModelEvent,
+    Notice,
+    Phase,
+    PhaseBegan,
+    Started,
+    Step,
+)
+from deployments.core.job_store import Job, JobStore
+from deployments.core.spec import VideoSpec
+
+logger = logging.getLogger(__name__)
+
+ENCODE_ATTEMPTS = 3
+# Where each phase begins and ends on the progress bar, in percent; 100 is for the saved file alone.
+PROGRESS: dict[Phase, tuple[int, int]] = {
+    "queued": (0, 0),
+    "loading": (0, 1),
+    "text": (1, 2),
+    "denoise": (2, 84),
+    "decode": (84, 94),
+    "encode": (94, 99),
+}
+
+Db = Callable[..., Awaitable[Any]]
+
+
+class ModelClient(Protocol):
+    """A model deployment, as a run sees it."""
+
+    def generate(self, job_id: str, owner: str, spec: VideoSpec) -> AsyncIterator[ModelEvent]:
+        """See `VideoModel.generate`; closing the iterator stops the model."""
+
+
+class EncoderClient(Protocol):
+    """The encoder deployment, as a run sees it."""
+
+    async def encode(self, order: EncodeOrder, refs: list[Any]) -> EncodedVideo:
+        """See `Encoder.encode`; cancelling stops ffmpeg and removes the partial file."""
+
+
+class OwnershipLost(Exception):
+    """Another jobs replica owns the job now; this run must stop without touching the row."""
+
+
+class JobRun:
+    """One run of a claimed job."""
+
+    def __init__(
+        self,
+        job: Job,
+        spec: VideoSpec,
+        owner: str,
+        *,
+        db: Db,
+        store: JobStore,
+        config: ServiceConfig,
+        on_change: Callable[[], None],
+    ) -> None:
+        self._job, self._spec, self._owner = job, spec, owner
+        self._db, self._store, self._config = db, store, config
+        self._on_change = on_change
+        self._notices: list[str] = []
+        self._best = job.progress
+        self.replica_id = ""
+        self.started = False
+
+    async def generate(self, model: ModelClient) -> list[Any]:
+        """Run the model to its end and return the references to all frames, in order."""
+        refs: list[Any] = []
+        frames = 0
+        events = model.generate(self._job.id, self._owner, self._spec)
+        async for event in events:
+            if isinstance(event, FramesStored):
+                refs.append(event.ref)
+                frames += event.num_frames
+                await self._progress("decode", frames, self._spec.num_frames)
+            else:
+                await self._note(event)
+        if frames != self._spec.num_frames:
+            raise GenerationFailed(f"{frames} of {self._spec.num_frames} frames came back")
+        return refs
+
+    async def encode(self, encoder: EncoderClient, refs: list[Any]) -> None:
+        """Make the file, verified and in its place, and mark the job completed.
+
+        A lost encoder is tried again with the same frames; frames lost with their model are not
+        here to be had, so that error goes up.
+        """
+        await self._progress("encode", 0, 1)
+        order = await self._order()
+        for attempt in range(1, ENCODE_ATTEMPTS + 1):
+            try:
+                done = await encoder.encode(order, refs)
+                break
+            except Exception as error:
+                if attempt == ENCODE_ATTEMPTS or not encoder_is_lost(error):
+                    raise
+                logger.warning("video_id=%s: encoder lost, trying again", self._job.id)
+        await self._owned(self._store.finish, done.size_bytes)
+
+    async def _note(self, event: ModelEvent) -> None:
+        if isinstance(event, Started):
+            self.replica_id, self.started = event.replica_id, True
+            await self._owned(self._store.started)
+        elif isinstance(event, PhaseBegan):
+            await self._progress(event.phase, 0, 1)
+        elif isinstance(event, Step):
+            await self._progress("denoise", event.step, event.num_steps)
+        elif isinstance(event, Notice):
+            self._notices.append(event.text)
+            await self._owned(self._store.add_notices, self._notices)
+
+    async def _progress(self, phase: Phase, done: int, total: int) -> None:
+        begin, end = PROGRESS[phase]
+        # A second attempt does not move the bar back.
+        self._best = max(self._best, begin + (end - begin) * done // total)
+        steps = self._spec.num_inference_steps
+        step = done if phase == "denoise" else 0 if PROGRESS[phase][0] < 2 else steps
+        await self._owned(self._store.progress, phase, self._best, step, steps)
+
+    async def _owned(self, change: Callable[..., bool], *values: Any) -> None:
+        if not await self._db(partial(change, self._job.id, self._owner, *values)):
+            raise OwnershipLost
+        self._on_change()
+
+    async def _order(self) -> EncodeOrder:
+        spec, settings = self._spec, self._config.encoder
+        name = self._job.file_name
+        if name is None:
+            now = datetime.now().astimezone()
+            folder = Path(self._config.outputs_dir)
+            name = await self._db(partial(outputs.reserve, folder, spec.prompt, now))
+            await self._owned(self._store.name_file, name)
+        return EncodeOrder(
+            job_id=self._job.id,
+            path=str(Path(self._config.outputs_dir) / name),
+            source_width=spec.generated_width,
+            source_height=spec.generated_height,
+            width=spec.width,
+            height=spec.height,
+            num_frames=spec.num_frames,
+            fps=spec.fps,
+            crf=settings.crf,
+            preset=settings.preset,
+            comment=recipe(spec) if settings.embed_recipe else None,
+        )
+
+
+def recipe(spec: VideoSpec) -> str:
+    """Return the JSON that makes the same video again: the spec and the versions that ran it."""
+    names = ("video-service", "torch", "diffusers", "transformers")
+    versions = {name: _version(name) for name in names}
+    return json.dumps({**spec.model_dump(mode="json"), "versions": versions}, ensure_ascii=False)
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether `error` means that a process, node or object died, so that the job may run again.
+
+    Looks through the wrapper of an error raised in another replica. OwnerDiedError comes when a
+    model dies after it stored its frames; it is not a RayActorError.
+    """
+    from ray.exceptions import (
+        NodeDiedError,
+        ObjectLostError,
+        RayActorError,
+        RayTaskError,
+        WorkerCrashedError,
+    )
+
+    if isinstance(error, RayActorError | ObjectLostError | NodeDiedError | WorkerCrashedError):
+        return True
+    cause = error.cause if isinstance(error, RayTaskError) else None
+    return isinstance(cause, BaseException) and cause is not error and is_lost(cause)
+
+
+def encoder_is_lost(error: BaseException) -> bool:
+    """Whether the encoder itself died, not the frames it was given."""
+    from ray.exceptions import RayActorError
+
+    return isinstance(error, RayActorError)
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """Return the error that a replica raised, without the wrapper that carried it here."""
+    from ray.exceptions import RayTaskError
+
+    if isinstance(error, RayTaskError) and isinstance(error.cause, BaseException):
+        return error.cause
+    return error
