@@ -1,0 +1,95 @@
+"""The whole wiring on one screen: `config/serve.yaml` -> deployments -> one application.
+
+    ingress ──> jobs ──> model "mochi" (one deployment per configured model)
+                  └────> encoder
+
+The classes are plain; they become deployments here. `build` runs once per deploy, in a process of
+the running cluster, so it can ask which GPUs there are.
+"""
+
+from typing import Any
+
+import ray
+from deployments.encoder import Encoder
+from deployments.ingress import Ingress
+from ray import serve
+from ray.serve import Application
+
+from deployments.core.checkpoints import choose_checkpoint
+from deployments.core.config import ModelConfig, ServiceConfig
+from deployments.core.log import logger
+from deployments.jobs import Jobs
+from deployments.serve_clients import ServedEncoder, ServedModel
+from deployments.video_model import VideoModel, backend_class
+
+SHUTDOWN_S = 15
+# These three share the head node's disk and database; models run on any node.
+ON_HEAD = {"resources": {"node:__internal_head__": 0.001}}
+
+
+class JobsDeployment(Jobs):
+    """`Jobs` with Serve's handles behind its clients."""
+
+    def __init__(self, config: ServiceConfig, cards: Any, models: dict[str, Any], encoder: Any):
+        clients = {name: ServedModel(handle) for name, handle in models.items()}
+        super().__init__(config, cards, clients, ServedEncoder(encoder))
+
+
+def build(config: ServiceConfig) -> Application:
+    """Return the application for the `args` of the Serve config; unknown keys are refused."""
+    cards, models = [], {}
+    free_gpus = float(ray.cluster_resources().get("GPU", 0))
+    for model in config.models:
+        backend = backend_class(model.name)
+        num_gpus = gpu_share(model, free_gpus)
+        free_gpus -= num_gpus * model.num_replicas
+        checkpoint = choose_checkpoint(
+            model,
+            published=backend.published,
+            bundled=backend.bundled,
+            on_gpu=num_gpus > 0,
+        )
+        device = "cuda" if num_gpus else "cpu"
+        logger.info("%s: checkpoint %s on %s", model.name, checkpoint.label, device)
+        cards.append(backend.card(model, checkpoint))
+        models[model.name] = _deployment(
+            VideoModel,
+            model.name,
+            num_replicas=model.num_replicas,
+            max_ongoing_requests=1,
+            ray_actor_options={"num_cpus": model.num_cpus, "num_gpus": num_gpus},
+        ).bind(model, checkpoint, device)
+    encoder = _deployment(
+        Encoder, "encoder", max_ongoing_requests=1, ray_actor_options={"num_cpus": 0.2, **ON_HEAD}
+    ).bind()
+    jobs = _deployment(
+        JobsDeployment,
+        "jobs",
+        max_ongoing_requests=1000,
+        ray_actor_options={"num_cpus": 0.1, **ON_HEAD},
+    ).bind(config, cards, models, encoder)
+    return _deployment(
+        serve.ingress()(Ingress),
+        "ingress",
+        max_ongoing_requests=200,
+        ray_actor_options={"num_cpus": 0.1, **ON_HEAD},
+    ).bind(jobs, config, cards)
+
+
+def gpu_share(model: ModelConfig, free_gpus: float) -> float:
+    """Return the GPU share to ask Ray for; 0 puts the model on the CPU.
+
+    A share in the `deployments` part of the YAML would leave the replica waiting for ever on a
+    machine without a GPU, so it stands in `args` and is decided here.
+    """
+    if model.device == "cpu":
+        return 0.0
+    if model.device == "cuda" or free_gpus >= model.num_gpus * model.num_replicas:
+        return model.num_gpus
+    if free_gpus > 0:
+        logger.warning("%s: only %.2f GPUs are free, so it runs on the CPU", model.name, free_gpus)
+    return 0.0
+
+
+def _deployment(plain: type, name: str, **options: Any) -> Any:
+    return serve.deployment(name=name, graceful_shutdown_timeout_s=SHUTDOWN_S, **options)(plain)

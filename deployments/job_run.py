@@ -6,7 +6,6 @@ so an encoder that dies costs no GPU time.
 """
 
 import json
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
 from functools import partial
@@ -29,9 +28,8 @@ from deployments.core.events import (
     Step,
 )
 from deployments.core.job_store import Job, JobStore
+from deployments.core.log import logger
 from deployments.core.spec import VideoSpec
-
-logger = logging.getLogger(__name__)
 
 ENCODE_ATTEMPTS = 3
 # Where each phase begins and ends on the progress bar, in percent; 100 is for the saved file alone.

@@ -7,7 +7,6 @@ waiting job are exact. The work of one run is in `job_run`, what is known of the
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -28,6 +27,7 @@ from deployments.core.errors import (
 )
 from deployments.core.events import JobView, ReplicaState, ServiceState
 from deployments.core.job_store import Job, JobStore
+from deployments.core.log import logger
 from deployments.core.spec import ModelCard, VideoRequest, choose_models, resolve
 from deployments.fleet import Fleet
 from deployments.job_run import (
@@ -38,8 +38,6 @@ from deployments.job_run import (
     cause_of,
     is_lost,
 )
-
-logger = logging.getLogger(__name__)
 
 LEASE_S, RENEW_EVERY_S = 10.0, 3.0
 DISPATCH_EVERY_S = 1.0

@@ -10,7 +10,6 @@ thread is free.
 import asyncio
 import contextlib
 import importlib
-import logging
 import os
 import platform
 import time
@@ -39,9 +38,8 @@ from deployments.core.events import (
     ReplicaState,
     Started,
 )
+from deployments.core.log import logger
 from deployments.core.spec import ModelCard, VideoSpec
-
-logger = logging.getLogger(__name__)
 
 # While a job runs, the answer to a report tells a replica whether the job is still wanted.
 REPORT_EVERY_S, REPORT_EVERY_BUSY_S = 5.0, 2.0
