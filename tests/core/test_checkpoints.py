@@ -1,0 +1,83 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from deployments.core import checkpoints
+from deployments.core.checkpoints import GenerationConfig, Published, choose_checkpoint
+from deployments.core.config import ModelConfig
+from deployments.core.errors import BackendUnavailable
+
+PUBLISHED = Published(
+    repo_id="genmo/mochi-1-preview",
+    generation=GenerationConfig(
+        native_area=848 * 480, max_frames=163, num_inference_steps=64, guidance_scale=4.5
+    ),
+)
+
+
+def folder(path: Path, **generation: object) -> Path:
+    path.mkdir()
+    (path / "model_index.json").write_text("{}")
+    if generation:
+        (path / "generation_config.json").write_text(json.dumps(generation))
+    return path
+
+
+def choose(setting: str, *, on_gpu: bool = False) -> checkpoints.Checkpoint:
+    config = ModelConfig(name="mochi", checkpoint=setting)
+    return choose_checkpoint(config, published=PUBLISHED, bundled="tiny", on_gpu=on_gpu)
+
+
+@pytest.fixture
+def bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(checkpoints, "BUNDLED_DIR", tmp_path)
+    generation = {
+        "native_area": 16384,
+        "max_frames": 163,
+        "num_inference_steps": 20,
+        "guidance_scale": 4.0,
+    }
+    return folder(tmp_path / "tiny", **generation)
+
+
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_auto_without_weights_is_the_bundled_checkpoint(bundled: Path, on_gpu: bool) -> None:
+    """Nothing is downloaded; the demo checkpoint says that it is one."""
+    chosen = choose("auto", on_gpu=on_gpu)
+    assert (chosen.source, chosen.bundled) == (str(bundled), True)
+    assert chosen.generation.native_area == 16384
+
+
+def test_auto_takes_downloaded_weights_on_a_gpu_only(
+    bundled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten billion parameters on a CPU would take days a clip."""
+    monkeypatch.setattr(checkpoints, "is_downloaded", lambda repo_id: True)
+    assert choose("auto", on_gpu=True).source == "genmo/mochi-1-preview"
+    assert choose("auto", on_gpu=False).bundled
+
+
+def test_a_folder_without_a_generation_config_gets_the_published_settings(tmp_path: Path) -> None:
+    """Any diffusers folder of the family will do."""
+    chosen = choose(str(folder(tmp_path / "mine")))
+    assert chosen.generation == PUBLISHED.generation
+    assert not chosen.bundled
+
+
+def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
+    """The message says what is missing."""
+    with pytest.raises(BackendUnavailable, match=r"model_index\.json"):
+        choose(str(tmp_path))
+
+
+def test_a_hub_id_that_is_not_downloaded_names_the_command() -> None:
+    """The service never downloads by itself."""
+    with pytest.raises(BackendUnavailable, match="make weights MODEL=mochi"):
+        choose("genmo/mochi-1-preview")
+
+
+def test_a_broken_generation_config_is_named(tmp_path: Path) -> None:
+    """A wrong key or value stops the start, with its name."""
+    with pytest.raises(BackendUnavailable, match="native_area"):
+        choose(str(folder(tmp_path / "mine", native_area=-1)))

@@ -1,0 +1,158 @@
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from deployments.core.job_store import JobStore
+from deployments.core.spec import VideoRequest, VideoSpec, resolve
+from tests.core.test_spec import card
+
+REQUEST = VideoRequest(prompt="a red ball", seed=1)
+SPEC: VideoSpec = resolve(REQUEST, card())
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/state/jobs.sqlite3"
+
+
+@pytest.fixture
+def store(url: str) -> JobStore:
+    return JobStore(url)
+
+
+def submit(store: JobStore, job_id: str, image: bytes | None = None) -> None:
+    assert store.submit(job_id, REQUEST, image, ["mochi"])
+
+
+def claim(store: JobStore, job_id: str, owner: str = "a") -> bool:
+    return store.claim(job_id, owner, time.time() + 10, SPEC)
+
+
+def test_a_job_goes_through_its_life(store: JobStore) -> None:
+    """queued, in progress, completed; each step is visible in the row."""
+    submit(store, "j", b"image")
+    assert claim(store, "j")
+    assert store.started("j", "a")
+    assert store.progress("j", "a", "denoise", 40, 8, 20)
+    assert store.image("j") == b"image"
+    assert store.name_file("j", "a", "x.mp4")
+    assert store.finish("j", "a", 123)
+    job = store.get("j")
+    assert job is not None
+    assert (job.status, job.progress, job.attempts, job.file_bytes) == ("completed", 100, 1, 123)
+    assert job.spec == SPEC
+    assert job.request == REQUEST
+    assert store.image("j") is None
+
+
+def test_the_same_id_again_adds_nothing(store: JobStore) -> None:
+    """A repeated submit is not a second job."""
+    submit(store, "j")
+    assert not store.submit("j", REQUEST, None, ["mochi"])
+    assert len(store.queued()) == 1
+
+
+def test_positions_count_the_waiting_before(store: JobStore) -> None:
+    """A claimed job makes the others move up."""
+    for name in "abc":
+        submit(store, name)
+    numbers = [job.number for job in store.queued()]
+    assert [store.position(number) for number in numbers] == [1, 2, 3]
+    claim(store, "a")
+    assert [store.position(number) for number in numbers[1:]] == [1, 2]
+
+
+def test_only_one_of_many_claims_wins(store: JobStore, url: str) -> None:
+    """Two replicas overlap on redeploy: a job runs once."""
+    submit(store, "j")
+    stores = [JobStore(url) for _ in range(4)]
+    won: list[bool] = []
+    threads = [
+        threading.Thread(target=lambda s=other, n=str(i): won.append(claim(s, "j", n)))
+        for i, other in enumerate(stores)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(won) == [False, False, False, True]
+
+
+def test_a_lost_owner_changes_nothing(store: JobStore) -> None:
+    """After a takeover every write of the old owner fails."""
+    submit(store, "j")
+    claim(store, "j", "old")
+    assert store.requeue("j", "old", count_attempt=True)
+    claim(store, "j", "new")
+    assert not store.progress("j", "old", "denoise", 50, 1, 2)
+    assert not store.finish("j", "old", 1)
+    assert not store.fail("j", "old", "server_error", "no")
+    assert not store.requeue("j", "old", count_attempt=True)
+    job = store.get("j")
+    assert job is not None
+    assert (job.owner, job.status) == ("new", "in_progress")
+
+
+def test_a_job_is_completed_once(store: JobStore) -> None:
+    """The second transition finds no running row."""
+    submit(store, "j")
+    claim(store, "j")
+    assert store.finish("j", "a", 1)
+    assert not store.finish("j", "a", 1)
+    assert not store.fail("j", "a", "server_error", "no")
+
+
+def test_cancel_ends_a_waiting_job_and_asks_a_running_one(store: JobStore) -> None:
+    """The row stays, `failed` with code `cancelled`; a running one is marked for its owner."""
+    submit(store, "waiting")
+    assert store.request_cancel("waiting")
+    waiting = store.get("waiting")
+    assert waiting is not None
+    assert (waiting.status, waiting.error_code) == ("failed", "cancelled")
+    submit(store, "running")
+    claim(store, "running")
+    assert store.request_cancel("running")
+    assert store.renew("a", time.time() + 10) == ["running"]
+    assert not store.request_cancel("waiting")
+
+
+def test_an_uncounted_requeue_gives_the_attempt_back(store: JobStore) -> None:
+    """A clean shutdown costs no attempt, a crash does."""
+    submit(store, "j")
+    claim(store, "j")
+    store.started("j", "a")
+    store.requeue("j", "a", count_attempt=False)
+    job = store.get("j")
+    assert job is not None
+    assert (job.status, job.attempts) == ("queued", 0)
+    claim(store, "j")
+    store.started("j", "a")
+    store.requeue("j", "a", count_attempt=True)
+    job = store.get("j")
+    assert job is not None
+    assert job.attempts == 1
+
+
+def test_jobs_survive_a_new_process(store: JobStore, url: str) -> None:
+    """The table is on disk before submit returns; opening it again migrates nothing away."""
+    submit(store, "j")
+    store.close()
+    again = JobStore(url)
+    assert [job.id for job in again.queued()] == ["j"]
+
+
+def test_a_file_name_belongs_to_one_job(store: JobStore) -> None:
+    """Two rows never point to one file."""
+    import sqlalchemy as sa
+
+    for name in "ab":
+        submit(store, name)
+        claim(store, name)
+    assert store.name_file("a", "a", "x.mp4")
+    with pytest.raises(sa.exc.IntegrityError):
+        store.name_file("b", "a", "x.mp4")
+    found = store.by_file_name("x.mp4")
+    assert found is not None
+    assert found.id == "a"

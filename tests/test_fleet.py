@@ -1,0 +1,65 @@
+import time
+
+import pytest
+
+from deployments import fleet
+from deployments.core.events import ModelState, ReplicaState
+from deployments.fleet import Fleet
+
+
+def state(name: str, what: ModelState, model: str = "mochi", reason: str = "") -> ReplicaState:
+    return ReplicaState(
+        replica_id=name,
+        model=model,
+        checkpoint="mochi-tiny",
+        state=what,
+        reason=reason,
+        device="cpu",
+        node="here",
+        pid=1,
+        reported_at=time.time(),
+    )
+
+
+def test_only_ready_replicas_take_jobs() -> None:
+    """Loading and failed ones do not count."""
+    known = Fleet({"mochi": 3})
+    for name, what in [("a", "ready"), ("b", "loading"), ("c", "failed")]:
+        known.report(state(name, what))
+    assert known.ready("mochi") == 1
+
+
+def test_a_silent_replica_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a report for 30 s it takes no job and is shown as lost."""
+    known = Fleet({"mochi": 1})
+    known.report(state("a", "ready"))
+    now = time.monotonic()
+    monkeypatch.setattr(fleet.time, "monotonic", lambda: now + fleet.LOST_AFTER_S + 1)
+    assert known.ready("mochi") == 0
+    assert [replica.state for replica in known.replicas()] == ["lost"]
+
+
+def test_a_model_is_hopeless_when_all_its_replicas_failed() -> None:
+    """One that still loads, or has not reported yet, leaves hope."""
+    known = Fleet({"mochi": 2})
+    assert not known.hopeless(["mochi"])
+    known.report(state("a", "failed", reason="no weights"))
+    assert not known.hopeless(["mochi"])
+    known.report(state("b", "failed", reason="no weights"))
+    assert "no weights" in known.hopeless(["mochi"])
+
+
+def test_one_model_that_may_serve_leaves_hope() -> None:
+    """A request that two models can serve waits for the second."""
+    known = Fleet({"mochi": 1, "other": 1})
+    known.report(state("a", "failed"))
+    assert known.hopeless(["mochi"])
+    assert not known.hopeless(["mochi", "other"])
+
+
+def test_a_dead_replica_is_forgotten() -> None:
+    """Its place is free for the one that replaces it."""
+    known = Fleet({"mochi": 1})
+    known.report(state("a", "ready"))
+    known.forget("a")
+    assert known.ready("mochi") == 0
