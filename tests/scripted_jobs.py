@@ -1,0 +1,254 @@
+"""A `JobsService` that does as it is told, and a real server around the application.
+
+Jobs end at once with a file of `VIDEO` bytes, unless `hold` keeps them in progress until a test
+says `finish` or `fail`; `refuse` makes `submit` raise.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from deployments.core.config import ServiceConfig
+from deployments.core.errors import NotFound, VideoServiceError
+from deployments.core.events import GpuMemory, JobView, ModelState, ReplicaState, ServiceState
+from deployments.core.spec import ModelCard, VideoRequest, choose_models, resolve
+from deployments.ingress import create_app
+
+BASE_URL = "http://localhost:8000"
+VIDEO = bytes(range(256)) * 40
+FILE_NAME = "20250127_143022_serene_lake.mp4"
+MOCHI = ModelCard(
+    name="mochi",
+    checkpoint="mochi-tiny",
+    bundled=True,
+    native_area=128 * 128,
+    max_frames=163,
+    frame_step=6,
+    accepts_image=False,
+    num_inference_steps=20,
+    guidance_scale=4.0,
+    example_prompts=("a red ball moving right",),
+)
+OPENSORA = MOCHI.model_copy(
+    update={"name": "opensora", "max_frames": 240, "frame_step": 4, "accepts_image": True}
+)
+GPU = GpuMemory(
+    uuid="GPU-1", index=0, name="NVIDIA H200", total_gb=139.81, used_gb=2.34, free_gb=137.47
+)
+
+
+class ScriptedJobs:
+    """Keeps jobs in a dict and records what it was asked."""
+
+    def __init__(self, config: ServiceConfig, cards: list[ModelCard] | None = None) -> None:
+        self.config = config
+        self.cards = cards or [MOCHI]
+        self.hold = False
+        self.down = False
+        self.refuse: VideoServiceError | None = None
+        self.video = VIDEO
+        self.jobs: dict[str, JobView] = {}
+        self.images: list[bytes | None] = []
+        self.cancelled: list[str] = []
+        self.replicas: tuple[ReplicaState, ...] = (replica(),)
+
+    async def submit(self, job_id: str, request: VideoRequest, image: bytes | None) -> JobView:
+        if self.refuse:
+            raise self.refuse
+        name = choose_models(request, self.cards)[0]
+        card = next(card for card in self.cards if card.name == name)
+        spec = resolve(request, card)
+        self.images.append(image)
+        self.jobs[job_id] = JobView(
+            id=job_id,
+            status="in_progress",
+            phase="denoise",
+            progress=40,
+            step=8,
+            num_steps=spec.num_inference_steps,
+            queue_position=0,
+            prompt=request.prompt,
+            width=request.width,
+            height=request.height,
+            num_frames=request.num_frames,
+            fps=request.fps,
+            seed=request.seed,
+            model=name,
+            spec=spec,
+            notices=(),
+            attempts=1,
+            created_at=time.time(),
+            started_at=time.time(),
+            finished_at=None,
+            file_name=None,
+            file_bytes=None,
+            error_code=None,
+            error_message=None,
+        )
+        if not self.hold:
+            self.finish(job_id)
+        return self.jobs[job_id]
+
+    async def get(self, job_id: str) -> JobView:
+        self._must_be_up()
+        if job_id not in self.jobs:
+            raise NotFound("There is no such job.")
+        return self.jobs[job_id]
+
+    async def wait(self, job_id: str, timeout_s: float) -> JobView:
+        deadline = time.monotonic() + timeout_s
+        while not (job := await self.get(job_id)).done and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+        return job
+
+    async def cancel(self, job_id: str) -> JobView:
+        job = await self.get(job_id)
+        self.cancelled.append(job_id)
+        if not job.done:
+            self.fail(job_id, "cancelled", "The job was cancelled.")
+        return self.jobs[job_id]
+
+    async def find_output(self, file_name: str) -> JobView:
+        self._must_be_up()
+        for job in self.jobs.values():
+            if job.file_name == file_name and job.status == "completed":
+                return job
+        raise NotFound("There is no such video.")
+
+    async def state(self) -> ServiceState:
+        self._must_be_up()
+        return ServiceState(replicas=self.replicas, jobs_queued=0, jobs_running=len(self.running))
+
+    @property
+    def running(self) -> list[str]:
+        """The jobs that have not ended."""
+        return [job.id for job in self.jobs.values() if not job.done]
+
+    @property
+    def last(self) -> JobView:
+        """The newest job."""
+        return list(self.jobs.values())[-1]
+
+    def finish(self, job_id: str) -> None:
+        """Complete the job, with a file."""
+        stem, _, ending = FILE_NAME.partition(".")
+        count = sum(job.file_name is not None for job in self.jobs.values())
+        name = FILE_NAME if not count else f"{stem}_{count + 1}.{ending}"
+        (Path(self.config.outputs_dir) / name).write_bytes(self.video)
+        self.set(
+            job_id,
+            status="completed",
+            phase="saved",
+            progress=100,
+            step=self.jobs[job_id].num_steps,
+            finished_at=time.time(),
+            file_name=name,
+            file_bytes=len(self.video),
+        )
+
+    def fail(self, job_id: str, code: str, message: str) -> None:
+        """End the job with an error."""
+        self.set(
+            job_id,
+            status="failed",
+            finished_at=time.time(),
+            error_code=code,
+            error_message=message,
+        )
+
+    def set(self, job_id: str, **changes: object) -> None:
+        """Change what the job shows."""
+        self.jobs[job_id] = self.jobs[job_id].model_copy(update=changes)
+
+    def _must_be_up(self) -> None:
+        if self.down:
+            raise VideoServiceError("The jobs deployment does not answer.")
+
+
+def replica(
+    state: ModelState = "ready", model: str = "mochi", *, gpu: bool = False, reason: str = ""
+) -> ReplicaState:
+    return ReplicaState(
+        replica_id=f"{model}#1",
+        model=model,
+        checkpoint=f"{model}-tiny",
+        state=state,
+        reason=reason,
+        device="cuda" if gpu else "cpu",
+        node="head",
+        gpus=(GPU,) if gpu else (),
+        pid=1,
+        reported_at=time.time(),
+    )
+
+
+@dataclasses.dataclass
+class Api:
+    """The application with scripted jobs behind it, and a client in front."""
+
+    http: TestClient
+    jobs: ScriptedJobs
+    app: FastAPI
+
+    def refresh(self) -> None:
+        """Bring the copy of the state up to date now, not within a second."""
+        portal = self.http.portal
+        assert portal is not None
+        portal.call(self.app.state.door.watch.refresh)
+
+
+@contextlib.contextmanager
+def open_api(
+    folder: Path, *, cards: list[ModelCard] | None = None, **settings: object
+) -> Iterator[Api]:
+    """Give an `Api` whose files lie in `folder`; `settings` are those of the config."""
+    config = service_config(folder, **settings)
+    jobs = ScriptedJobs(config, cards)
+    app = create_app(jobs, config, jobs.cards)
+    with TestClient(app, base_url=BASE_URL, raise_server_exceptions=False) as http:
+        api = Api(http, jobs, app)
+        api.refresh()
+        yield api
+
+
+def service_config(folder: Path, **settings: object) -> ServiceConfig:
+    outputs = folder / "outputs"
+    outputs.mkdir(exist_ok=True)
+    return ServiceConfig.model_validate(
+        {"outputs_dir": str(outputs), "state_dir": str(folder / "state"), **settings}
+    )
+
+
+@contextlib.contextmanager
+def served(app: FastAPI) -> Iterator[str]:
+    """Run `app` on a free port in a thread; gives its base URL."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(timeout=10)
+
+
+def form(**fields: object) -> dict[str, str]:
+    """A form that is accepted, with `fields` changed; None leaves one out."""
+    values = {"prompt": "a red ball", "lawful_use_consent": "true"} | fields
+    return {name: str(value) for name, value in values.items() if value is not None}
+
+
