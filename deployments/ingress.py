@@ -1,0 +1,217 @@
+"""The HTTP door: one FastAPI application, and the Ray Serve deployment that carries it.
+
+Decides nothing: routes read requests, the jobs deployment does the work, errors become answers.
+`create_app` imports no ray, so that the API can be tested without a cluster; nothing here knows
+torch.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from deployments.core.config import ServiceConfig
+from deployments.core.errors import BackendUnavailable, InvalidRequest, VideoServiceError
+from deployments.core.events import JobView, ServiceState
+from deployments.core.log import logger
+from deployments.core.service import JobsService
+from deployments.core.spec import ModelCard, VideoRequest
+from deployments.routes import generate, outputs, system, videos
+from deployments.routes.door import Door
+from deployments.routes.guard import Guard
+from deployments.routes.pages import STATIC_DIR, add_pages
+from deployments.routes.wire import error_response, http_error_response
+
+if TYPE_CHECKING:
+    from ray.serve.handle import DeploymentHandle
+
+
+DESCRIPTION = """Make videos from text on your own machine.
+
+`POST /generate` waits for its video; with `Prefer: respond-async` it answers at once and
+`/v1/videos/{id}` tells the progress. Errors are sentences that name the field, what is wrong and
+what is allowed; under `/v1` they have the form of OpenAI's."""
+
+
+def create_app(
+    jobs: JobsService,
+    config: ServiceConfig,
+    cards: list[ModelCard],
+    *,
+    static_dir: Path = STATIC_DIR,
+    echo_request_id: bool = True,
+) -> FastAPI:
+    """Return the application.
+
+    Args:
+        jobs: the jobs deployment, or anything that keeps its contract.
+        config: the service's settings.
+        cards: what each configured model can do, in the order in which they are preferred.
+        static_dir: the web page.
+        echo_request_id: put `X-Request-ID` on answers; off under Ray Serve, whose proxy does it.
+    """
+    door = Door(jobs, config, cards)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        watching = asyncio.create_task(door.watch.run())
+        yield
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+        await door.close()
+
+    app = FastAPI(
+        title="Video service",
+        version=version("video-service"),
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.door = door
+    app.add_middleware(Guard, allowed_hosts=config.allowed_hosts, echo_request_id=echo_request_id)
+    for router in (generate.router, videos.router, outputs.router, system.router):
+        app.include_router(router)
+    add_pages(app, static_dir)
+    _map_errors(app)
+    app.openapi_schema = _openapi(app)
+    return app
+
+
+def _map_errors(app: FastAPI) -> None:
+    @app.exception_handler(VideoServiceError)
+    async def ours(request: Request, error: VideoServiceError) -> Response:
+        return error_response(request.url.path, error)
+
+    @app.exception_handler(HTTPException)
+    async def routing(request: Request, error: HTTPException) -> Response:
+        return http_error_response(request.url.path, error)
+
+    @app.exception_handler(RequestValidationError)
+    async def validation(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        return error_response(
+            request.url.path, InvalidRequest(str(first["loc"][-1]), str(first["msg"]))
+        )
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """Return the schema without FastAPI's 422: here a wrong field is a documented 400."""
+    schema = get_openapi(
+        title=app.title, version=app.version, description=app.description, routes=app.routes
+    )
+    for path in schema["paths"].values():
+        for operation in path.values():
+            operation["responses"].pop("422", None)
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schema["components"]["schemas"].pop(unused, None)
+    return schema
+
+
+class Ingress:
+    """The ingress: `serve.deployment()(serve.ingress()(Ingress)).bind(jobs, config, cards)`."""
+
+    def __init__(
+        self, jobs: "DeploymentHandle[Any]", config: ServiceConfig, cards: list[ModelCard]
+    ) -> None:
+        self._jobs = RemoteJobs(jobs)
+        self._config = config
+        self._cards = cards
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """Build the application in the replica; Ray Serve calls this after the constructor."""
+        return create_app(self._jobs, self._config, self._cards, echo_request_id=False)
+
+
+class RemoteJobs:
+    """The jobs deployment through its handle: a `JobsService` that outlives a restart of it.
+
+    Every call may be made twice: `submit` is told apart by its job id, the others change nothing a
+    second time.
+    """
+
+    def __init__(
+        self,
+        handle: "DeploymentHandle[Any]",
+        *,
+        retry_for_s: float = 30.0,
+        pause_s: float = 0.5,
+    ) -> None:
+        self._handle = handle
+        self._retry_for_s = retry_for_s
+        self._pause_s = pause_s
+
+    async def submit(self, job_id: str, request: VideoRequest, image: bytes | None) -> JobView:
+        """See `JobsService.submit`."""
+        return await self._call(lambda: self._handle.submit.remote(job_id, request, image))
+
+    async def get(self, job_id: str) -> JobView:
+        """See `JobsService.get`."""
+        return await self._call(lambda: self._handle.get.remote(job_id))
+
+    async def wait(self, job_id: str, timeout_s: float) -> JobView:
+        """See `JobsService.wait`; a slice is at most 2 s, so that it never holds up a shutdown."""
+        return await self._call(lambda: self._handle.wait.remote(job_id, min(timeout_s, 2.0)))
+
+    async def cancel(self, job_id: str) -> JobView:
+        """See `JobsService.cancel`."""
+        return await self._call(lambda: self._handle.cancel.remote(job_id))
+
+    async def find_output(self, file_name: str) -> JobView:
+        """See `JobsService.find_output`."""
+        return await self._call(lambda: self._handle.find_output.remote(file_name))
+
+    async def state(self) -> ServiceState:
+        """See `JobsService.state`."""
+        return await self._call(self._handle.state.remote)
+
+    async def _call(self, call: Callable[[], Awaitable[Any]]) -> Any:
+        deadline = time.monotonic() + self._retry_for_s
+        while True:
+            try:
+                return await call()
+            except Exception as error:
+                cause = root_cause(error)
+                if isinstance(cause, VideoServiceError):
+                    raise cause from None
+                if not is_replica_lost(cause):
+                    raise
+                if time.monotonic() >= deadline:
+                    raise BackendUnavailable(
+                        "The jobs deployment does not answer; try again in a moment."
+                    ) from error
+                logger.info("the jobs replica is away, trying again: %r", cause)
+            await asyncio.sleep(self._pause_s)
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """Return what was raised in the other process: Ray wraps it, once per process it has passed."""
+    while isinstance(cause := getattr(error, "cause", None), BaseException):
+        error = cause
+    return error
+
+
+def is_replica_lost(error: BaseException) -> bool:
+    """Return whether the call failed because its replica is gone, or not there yet."""
+    from ray import exceptions as ray_errors
+    from ray.serve import exceptions as serve_errors
+
+    lost = (
+        ray_errors.RayActorError,
+        ray_errors.ObjectLostError,
+        ray_errors.NodeDiedError,
+        ray_errors.WorkerCrashedError,
+        serve_errors.ReplicaUnavailableError,
+        serve_errors.DeploymentUnavailableError,
+    )
+    return isinstance(error, lost)

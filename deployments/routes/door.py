@@ -1,0 +1,55 @@
+"""What the routes share, handed to each as a dependency; no globals."""
+
+import asyncio
+import contextvars
+import time
+from collections.abc import Coroutine
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Depends, Request
+
+from deployments.core.config import ServiceConfig
+from deployments.core.service import JobsService
+from deployments.core.spec import ModelCard
+from deployments.routes.watch import StateWatch
+
+T = TypeVar("T")
+
+
+class Door:
+    """The jobs, the settings and the watch, as one HTTP application holds them."""
+
+    def __init__(self, jobs: JobsService, config: ServiceConfig, cards: list[ModelCard]) -> None:
+        self.jobs = jobs
+        self.config = config
+        self.cards = cards
+        self.watch = StateWatch(jobs)
+        self.opened_at = int(time.time())
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run `work` in a task that outlives the request that asked for it.
+
+        It gets an empty context: Ray Serve cancels every call made in the context of a request
+        whose client has gone, and the call that cancels that client's job must not be one of them.
+        """
+        task = asyncio.get_running_loop().create_task(work, context=contextvars.Context())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def close(self) -> None:
+        """Let the work that is still under way end, for a moment, then cancel it."""
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=2)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+
+def _door(request: Request) -> Door:
+    door: Door = request.app.state.door
+    return door
+
+
+DoorDep = Annotated[Door, Depends(_door)]

@@ -1,0 +1,334 @@
+"""`/health`, `/system-info` and `/v1/models`: what the service is and how it is.
+
+All three answer at once, from a copy of the state in memory.
+"""
+
+from http import HTTPStatus
+from typing import Any, Literal
+
+import psutil
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, Field
+
+from deployments.core.events import GpuMemory, ModelState, ReplicaState
+from deployments.core.spec import MAX_SEED, MAX_SIDE, MIN_SIDE, SIDE_STEP, ModelCard
+from deployments.routes.door import Door, DoorDep
+from deployments.routes.forms import MAX_HEIGHT
+from deployments.routes.wire import error_docs
+
+router = APIRouter(tags=["system"])
+
+# Of several replicas the best one speaks for the model.
+BEST_FIRST: tuple[ModelState, ...] = ("ready", "unloaded", "loading", "lost", "failed")
+ABLE = ("ready", "unloaded")
+
+
+class ModelStatus(BaseModel):
+    """How one model is."""
+
+    state: ModelState = Field(description="The state of its best replica.")
+    reason: str = Field(description="Why, when it is not ready.")
+    checkpoint: str = Field(description="The weights.", examples=["genmo/mochi-1-preview"])
+    bundled: bool = Field(description="Whether these are the tiny demo weights that come with it.")
+
+
+class Health(BaseModel):
+    """Whether videos can be made."""
+
+    status: Literal["healthy", "degraded", "unhealthy"] = Field(
+        description=(
+            "`degraded`: with limitations, `message` names them. `unhealthy`: comes with a 503."
+        )
+    )
+    backend: str = Field(
+        description="The first ready model in configured order, else the first configured.",
+        examples=["mochi"],
+    )
+    cuda_available: bool = Field(description="Whether a model sees a GPU.")
+    message: str = Field(
+        description="The status in words.", examples=["Service operational with mochi backend"]
+    )
+    models: dict[str, ModelStatus] = Field(description="Each configured model.")
+    jobs_queued: int = Field(description="Videos that wait.")
+    jobs_running: int = Field(description="Videos in the making.")
+
+
+class Gpu(BaseModel):
+    """One GPU; GiB."""
+
+    index: int
+    uuid: str
+    name: str = Field(examples=["NVIDIA GeForce RTX 4090"])
+    node: str
+    total_vram_gb: float
+    used_vram_gb: float
+    free_vram_gb: float
+
+
+class Replica(BaseModel):
+    """One copy of a model."""
+
+    model: str
+    checkpoint: str
+    bundled: bool
+    state: ModelState
+    reason: str
+    device: str
+    node: str
+    busy: bool = Field(description="Whether it makes a video now.")
+
+
+class SystemInfo(BaseModel):
+    """The machine, in GiB and per cent; the VRAM is that of the GPU that serves `backend`."""
+
+    cuda_available: bool = Field(description="Whether a model sees a GPU.", examples=[True])
+    device_name: str = Field(
+        description='"CPU" without a GPU.', examples=["NVIDIA GeForce RTX 4090"]
+    )
+    total_vram_gb: float = Field(examples=[24.0])
+    free_vram_gb: float = Field(examples=[18.5])
+    used_vram_gb: float = Field(examples=[2.3])
+    cpu_percent: float = Field(description="CPU load over the last second.", examples=[15.2])
+    ram_available_gb: float = Field(examples=[28.4])
+    ram_total_gb: float = Field(examples=[64.0])
+    backend: str = Field(description="As in `/health`.", examples=["mochi"])
+    gpus: list[Gpu] = Field(description="Every GPU that a model reports.")
+    replicas: list[Replica] = Field(description="Every copy of every model.")
+
+
+class Range(BaseModel):
+    """The values a field takes."""
+
+    minimum: float
+    maximum: float
+    multiple_of: int | None = None
+
+
+class ModelLimits(BaseModel):
+    """What this model takes, for forms to follow."""
+
+    prompt: Range = Field(description="Characters.")
+    width: Range
+    height: Range
+    num_frames: Range
+    fps: Range
+    seed: Range
+    num_inference_steps: Range
+    guidance_scale: Range
+    accepts_image: bool
+    draft: bool = Field(description="Whether `quality: draft` is there.")
+    native_area: int = Field(description="Pixels it makes at most; larger videos are scaled up.")
+    max_upload_mb: int
+
+
+class ModelDefaults(BaseModel):
+    """What this model uses when a field is left out."""
+
+    width: int = 720
+    height: int = 720
+    num_frames: int
+    fps: int = 24
+    num_inference_steps: int
+    guidance_scale: float
+    quality: Literal["exact", "draft"] = "exact"
+
+
+class Model(BaseModel):
+    """One model, as OpenAI's clients list it; what stands below `owned_by` is ours."""
+
+    id: str = Field(description="The name for `prefer_backend`.", examples=["mochi"])
+    object: Literal["model"] = "model"
+    created: int = Field(description="Unix seconds: when this service started.")
+    owned_by: str = "local"
+    state: ModelState
+    reason: str
+    checkpoint: str = Field(examples=["genmo/mochi-1-preview"])
+    bundled: bool
+    limits: ModelLimits
+    defaults: ModelDefaults
+    example_prompts: list[str] = Field(description="Prompts that these weights draw well.")
+
+
+class ModelList(BaseModel):
+    """Every configured model, the preferred one first."""
+
+    object: Literal["list"] = "list"
+    data: list[Model]
+
+
+# --- the state of the service, drawn from its copy
+# ---------------------------------------------------------
+
+
+def replicas_of(card: ModelCard, door: Door) -> list[ReplicaState]:
+    """Return the model's replicas, the best first."""
+    mine = [replica for replica in door.watch.state.replicas if replica.model == card.name]
+    return sorted(mine, key=lambda replica: BEST_FIRST.index(replica.state))
+
+
+def model_status(card: ModelCard, door: Door) -> ModelStatus:
+    """Return how the model of `card` is."""
+    replicas = replicas_of(card, door)
+    best = replicas[0] if replicas else None
+    return ModelStatus(
+        state=best.state if best else "loading",
+        reason=best.reason if best else "it has not reported yet",
+        checkpoint=best.checkpoint if best else card.checkpoint,
+        bundled=card.bundled,
+    )
+
+
+def backend_card(door: Door) -> ModelCard:
+    """Return the first ready model in configured order, else the first configured."""
+    ready = [card for card in door.cards if model_status(card, door).state == "ready"]
+    return (ready or door.cards)[0]
+
+
+def cuda_available(door: Door) -> bool:
+    """Return whether any replica sees a GPU."""
+    return any(replica.gpus for replica in door.watch.state.replicas)
+
+
+def health_of(door: Door) -> Health:
+    """Judge the service: unhealthy when no model can ever serve.
+
+    Degraded when something is missing.
+    """
+    models = {card.name: model_status(card, door) for card in door.cards}
+    backend = backend_card(door)
+    cuda = cuda_available(door)
+    lacking = [
+        f"{name} is {model.state}" + (f" ({model.reason})" if model.reason else "")
+        for name, model in models.items()
+        if model.state not in ABLE
+    ]
+    operational = f"Service operational with {backend.name} backend"
+    status: Literal["healthy", "degraded", "unhealthy"] = "degraded"
+    if not door.watch.fresh:
+        message = "The jobs deployment does not answer; it is starting or down"
+    elif all(model.state == "failed" for model in models.values()):
+        status, message = "unhealthy", "No model can serve: " + "; ".join(lacking)
+    elif len(lacking) == len(models):
+        message = "No model is ready yet: " + "; ".join(lacking)
+    elif lacking:
+        message = f"{operational}; " + "; ".join(lacking)
+    elif cuda and backend.bundled:
+        message = (
+            f"{operational}, but only with its bundled demo checkpoint; "
+            f"`make weights MODEL={backend.name}` fetches the published weights for the GPU"
+        )
+    else:
+        status, message = "healthy", operational
+    return Health(
+        status=status,
+        backend=backend.name,
+        cuda_available=cuda,
+        message=message,
+        models=models,
+        jobs_queued=door.watch.state.jobs_queued,
+        jobs_running=door.watch.state.jobs_running,
+    )
+
+
+# --- routes
+# ------------------------------------------------------------------------------------------------
+
+UNHEALTHY: dict[int | str, dict[str, Any]] = error_docs({}) | {
+    503: {"model": Health, "description": "Unhealthy: no model can serve; `message` has the cause."}
+}
+
+
+@router.get("/health", summary="Check the service", responses=UNHEALTHY)
+async def health(door: DoorDep, response: Response) -> Health:
+    """Say whether videos can be made, and if not, why. Answers at once, whatever the models do."""
+    found = health_of(door)
+    if found.status == "unhealthy":
+        response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
+    return found
+
+
+@router.get("/system-info", summary="Look at the machine", responses=error_docs({}))
+async def system_info(door: DoorDep) -> SystemInfo:
+    """Return GPU, CPU and memory figures, at most two seconds old."""
+    card = backend_card(door)
+    replicas = [replica for known in door.cards for replica in replicas_of(known, door)]
+    on_backend = [gpu for replica in replicas_of(card, door) for gpu in replica.gpus]
+    anywhere = [gpu for replica in replicas for gpu in replica.gpus]
+    gpu = next(iter(on_backend or anywhere), None)
+    memory = psutil.virtual_memory()
+    return SystemInfo(
+        cuda_available=cuda_available(door),
+        device_name=gpu.name if gpu else "CPU",
+        total_vram_gb=round(gpu.total_gb, 1) if gpu else 0.0,
+        free_vram_gb=round(gpu.free_gb, 1) if gpu else 0.0,
+        used_vram_gb=round(gpu.used_gb, 1) if gpu else 0.0,
+        cpu_percent=door.watch.cpu_percent,
+        ram_available_gb=round(memory.available / 2**30, 1),
+        ram_total_gb=round(memory.total / 2**30, 1),
+        backend=card.name,
+        gpus=list({gpu.uuid: _gpu(gpu, at.node) for at in replicas for gpu in at.gpus}.values()),
+        replicas=[_replica(replica, door) for replica in replicas],
+    )
+
+
+@router.get("/v1/models", summary="List the models", responses=error_docs({}, openai=True))
+async def models(door: DoorDep) -> ModelList:
+    """Return the configured models with their limits and defaults, the preferred one first."""
+    return ModelList(data=[_model(card, door) for card in door.cards])
+
+
+def _gpu(gpu: GpuMemory, node: str) -> Gpu:
+    return Gpu(
+        index=gpu.index,
+        uuid=gpu.uuid,
+        name=gpu.name,
+        node=node,
+        total_vram_gb=round(gpu.total_gb, 1),
+        used_vram_gb=round(gpu.used_gb, 1),
+        free_vram_gb=round(gpu.free_gb, 1),
+    )
+
+
+def _replica(replica: ReplicaState, door: Door) -> Replica:
+    return Replica(
+        model=replica.model,
+        checkpoint=replica.checkpoint,
+        bundled=any(card.bundled for card in door.cards if card.name == replica.model),
+        state=replica.state,
+        reason=replica.reason,
+        device=replica.device,
+        node=replica.node,
+        busy=replica.job_id is not None,
+    )
+
+
+def _model(card: ModelCard, door: Door) -> Model:
+    status = model_status(card, door)
+    return Model(
+        id=card.name,
+        created=door.opened_at,
+        state=status.state,
+        reason=status.reason,
+        checkpoint=status.checkpoint,
+        bundled=status.bundled,
+        limits=ModelLimits(
+            prompt=Range(minimum=3, maximum=1000),
+            width=Range(minimum=MIN_SIDE, maximum=MAX_SIDE, multiple_of=SIDE_STEP),
+            height=Range(minimum=MIN_SIDE, maximum=MAX_HEIGHT, multiple_of=SIDE_STEP),
+            num_frames=Range(minimum=8, maximum=min(240, card.max_frames)),
+            fps=Range(minimum=1, maximum=60),
+            seed=Range(minimum=0, maximum=MAX_SEED),
+            num_inference_steps=Range(minimum=2, maximum=200),
+            guidance_scale=Range(minimum=1, maximum=20),
+            accepts_image=card.accepts_image,
+            draft=card.draft_steps is not None,
+            native_area=card.native_area,
+            max_upload_mb=door.config.limits.max_upload_mb,
+        ),
+        defaults=ModelDefaults(
+            num_frames=min(64, card.max_frames),
+            num_inference_steps=card.num_inference_steps,
+            guidance_scale=card.guidance_scale,
+        ),
+        example_prompts=list(card.example_prompts),
+    )
