@@ -91,6 +91,9 @@ class ModelCard(Frozen):
         default=None,
         description="Steps of `quality: draft`; None: no draft mode.",
     )
+    example_prompts: tuple[str, ...] = Field(
+        default=(), description="Prompts that the checkpoint draws well."
+    )
 
 
 class VideoSpec(Frozen):
