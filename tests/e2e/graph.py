@@ -1,0 +1,155 @@
+"""A running graph on this machine for the end-to-end tests, and the little that they ask of it."""
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from deployments.core.config import ModelConfig, ServiceConfig
+
+os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray's own ports stay on the loopback
+
+SMALL = {
+    "prompt": "a red ball moving right on a black background",
+    "width": "256",
+    "height": "256",
+    "num_frames": "13",
+    "seed": "7",
+    "lawful_use_consent": "true",
+}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def painter(name: str = "painter", **changes: Any) -> ModelConfig:
+    return ModelConfig(name=name, backend="tests.painter", **changes)
+
+
+def configure(folder: Path, *models: ModelConfig, **changes: Any) -> ServiceConfig:
+    return ServiceConfig(
+        models=models,
+        outputs_dir=str(folder / "outputs"),
+        state_dir=str(folder / "state"),
+        limits={"min_free_disk_mb": 0},
+        encoder={"preset": "ultrafast"},
+        **changes,
+    )
+
+
+class Graph:
+    """The HTTP side of a running graph."""
+
+    def __init__(self, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self.http = httpx.Client(base_url=self.url, timeout=120)
+
+    def generate(self, **changes: Any) -> dict[str, Any]:
+        answer = self.http.post("/generate", data=SMALL | changes)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def submit(self, **changes: Any) -> str:
+        answer = self.http.post(
+            "/generate", data=SMALL | changes, headers={"Prefer": "respond-async"}
+        )
+        assert answer.status_code == 202, answer.text
+        return answer.json()["job_id"]
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        return self.http.get(f"/v1/videos/{job_id}").json()
+
+    def until(self, job_id: str, phase: str, timeout_s: float = 60) -> dict[str, Any]:
+        return self.wait(lambda: self.job(job_id), lambda job: job["phase"] == phase, timeout_s)
+
+    def until_done(self, job_id: str, timeout_s: float = 90) -> dict[str, Any]:
+        def done(job: dict[str, Any]) -> bool:
+            return job.get("status") in ("completed", "failed")
+
+        return self.wait(lambda: self.job(job_id), done, timeout_s)
+
+    def until_ready(self, models: int, timeout_s: float = 90) -> None:
+        def all_ready(info: dict[str, Any]) -> bool:
+            return sum(replica["state"] == "ready" for replica in info["replicas"]) == models
+
+        self.wait(lambda: self.http.get("/system-info").json(), all_ready, timeout_s)
+
+    def download(self, video_url: str) -> bytes:
+        answer = self.http.get(video_url)
+        assert answer.status_code == 200
+        return answer.content
+
+    @staticmethod
+    def wait(ask: Callable[[], Any], enough: Callable[[Any], bool], timeout_s: float) -> Any:
+        deadline, answer = time.monotonic() + timeout_s, None
+        while time.monotonic() < deadline:
+            try:
+                answer = ask()
+                if enough(answer):
+                    return answer
+            except (httpx.HTTPError, KeyError, ValueError) as error:
+                answer = error
+            time.sleep(0.05)
+        raise AssertionError(f"not within {timeout_s} s; the last answer was {answer!r}")
+
+
+def replica_pids(deployment: str) -> list[int]:
+    """Return the pids of a deployment's replicas among this process's descendants."""
+    title = f"ServeReplica:video:{deployment}"
+    return [
+        process.pid
+        for process in psutil.Process().children(recursive=True)
+        if title in " ".join(_cmdline(process))
+    ]
+
+
+def kill(deployment: str) -> int:
+    """kill -9 of one replica of the deployment."""
+    pid = replica_pids(deployment)[0]
+    os.kill(pid, signal.SIGKILL)
+    return pid
+
+
+def _cmdline(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+@contextmanager
+def cluster(**options: Any) -> Iterator[None]:
+    """A Ray cluster of this test's own, whatever else runs on the machine."""
+    import ray
+
+    ray.init(address="local", include_dashboard=False, log_to_driver=False, **options)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def serving(config: ServiceConfig, port: int | None = None) -> Iterator[Graph]:
+    """Deploy the graph in the running cluster."""
+    from ray import serve
+
+    import serve_app
+
+    port = port or free_port()
+    serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})
+    try:
+        serve.run(serve_app.build(config), name="video", route_prefix="/")
+        yield Graph(port)
+    finally:
+        serve.shutdown()

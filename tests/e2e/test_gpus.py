@@ -1,0 +1,73 @@
+"""GPU shares and several nodes, with logical GPUs: Ray's bookkeeping is the same as on real
+ones."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.graph import Graph, cluster, configure, free_port, painter, serving
+
+
+def visible_devices(trace: Path) -> dict[str, str]:
+    """Return what CUDA_VISIBLE_DEVICES was for each prompt, as the painter wrote it down."""
+    lines = [line.split(" ", 2) for line in trace.read_text().splitlines()]
+    return {prompt: device for device, _, prompt in lines}
+
+
+def both(graph: Graph) -> None:
+    for name in ("one", "two"):
+        graph.generate(prefer_backend=name, prompt=f"painted by {name}")
+
+
+def test_two_models_at_half_a_gpu_share_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one GPU both see the same one; `device: auto` takes it."""
+    monkeypatch.setenv("PAINTER_TRACE", str(tmp_path / "trace"))
+    config = configure(tmp_path, painter("one"), painter("two"))
+    with cluster(num_cpus=4, num_gpus=1), serving(config) as graph:
+        graph.until_ready(2)
+        both(graph)
+        replicas = graph.http.get("/system-info").json()["replicas"]
+    assert visible_devices(tmp_path / "trace") == {"painted by one": "0", "painted by two": "0"}
+    assert {replica["device"] for replica in replicas} == {"cuda"}
+
+
+def test_the_same_config_starts_without_a_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing waits for a GPU that is not there."""
+    monkeypatch.setenv("PAINTER_TRACE", str(tmp_path / "trace"))
+    config = configure(tmp_path, painter("one"), painter("two"))
+    with cluster(num_cpus=4, num_gpus=0), serving(config) as graph:
+        graph.until_ready(2)
+        both(graph)
+        replicas = graph.http.get("/system-info").json()["replicas"]
+    assert set(visible_devices(tmp_path / "trace")) == {"painted by one", "painted by two"}
+    assert {replica["device"] for replica in replicas} == {"cpu"}
+
+
+def test_two_nodes_work_at_the_same_time_and_one_may_die(tmp_path: Path) -> None:
+    """Two nodes with a GPU each and two replicas: one job a node; when the second node is killed
+    in mid-job, that job completes on the first, and both files download."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "num_gpus": 1})
+    second = nodes.add_node(num_cpus=2, num_gpus=1)
+    ray.init(address=nodes.address, log_to_driver=False)
+    model = painter("one", num_gpus=1, num_replicas=2)
+    try:
+        with serving(configure(tmp_path, model), free_port()) as graph:
+            graph.until_ready(2)
+            ids = [graph.submit(prompt=f"a slow hand {n}", seed=str(n)) for n in range(2)]
+            for job_id in ids:
+                graph.until(job_id, "denoise")
+            nodes.remove_node(second, allow_graceful=False)
+            jobs = [graph.until_done(job_id) for job_id in ids]
+            assert [job["status"] for job in jobs] == ["completed"] * 2
+            assert sorted(job["attempts"] for job in jobs) == [1, 2]
+            assert all(graph.download(job["video_url"]) for job in jobs)
+    finally:
+        ray.shutdown()
+        nodes.shutdown()

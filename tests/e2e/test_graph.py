@@ -1,0 +1,136 @@
+"""The real graph in a real cluster: one start for all tests of this file."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from deployments.core import mp4
+from deployments.core.config import ModelConfig
+from tests.e2e.graph import SMALL, Graph, cluster, configure, kill, painter, replica_pids, serving
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("graph")
+
+
+@pytest.fixture(scope="module")
+def graph(folder: Path) -> Iterator[Graph]:
+    config = configure(folder, ModelConfig(name="mochi"), painter())
+    with cluster(num_cpus=4), serving(config) as running:
+        running.until_ready(2)
+        yield running
+
+
+def test_a_prompt_becomes_the_clip_that_was_asked_for(graph: Graph, folder: Path) -> None:
+    """Size, length and rate exactly; the answer has the seed's keys."""
+    answer = graph.generate(prefer_backend="mochi", width="264", height="360", fps="10")
+    assert answer["success"] is True
+    assert answer["backend"] == "mochi"
+    clip = folder / "clip.mp4"
+    clip.write_bytes(graph.download(answer["video_url"]))
+    info = mp4.probe(clip)
+    assert (info.width, info.height, info.num_frames) == (264, 360, 13)
+    assert Path(answer["mp4_path"]).read_bytes() == clip.read_bytes()
+
+
+def test_the_same_seed_gives_the_same_bytes(graph: Graph) -> None:
+    """Also when the model has just stopped another job in the middle."""
+    first = graph.generate(prefer_backend="mochi")
+    job_id = graph.submit(prefer_backend="mochi", num_frames="163", seed="9")
+    graph.until(job_id, "denoise")
+    assert graph.http.post(f"/v1/videos/{job_id}/cancel").json()["status"] == "failed"
+    second = graph.generate(prefer_backend="mochi")
+    files = [graph.download(answer["video_url"]) for answer in (first, second)]
+    assert first["video_url"] != second["video_url"]
+    assert files[0] == files[1]
+
+
+def test_the_light_replicas_have_not_loaded_torch(graph: Graph) -> None:
+    """Seen in the memory maps of the running processes; the model is the counter-example."""
+
+    def has_torch(deployment: str) -> bool:
+        (pid,) = replica_pids(deployment)
+        return "libtorch" in Path(f"/proc/{pid}/maps").read_text()
+
+    graph.generate(prefer_backend="painter")
+    assert {name: has_torch(name) for name in ("ingress", "encoder", "jobs", "mochi")} == {
+        "ingress": False,
+        "encoder": False,
+        "jobs": False,
+        "mochi": True,
+    }
+
+
+def test_concurrent_requests_queue_and_none_is_lost(graph: Graph) -> None:
+    """Ten at once: ten files, each its own."""
+    urls: list[str] = []
+
+    def ask() -> None:
+        urls.append(graph.generate(prefer_backend="painter")["video_url"])
+
+    threads = [threading.Thread(target=ask) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(urls)) == 10
+
+
+def test_a_client_that_leaves_stops_the_model_within_a_step(graph: Graph) -> None:
+    """The next job starts at once; a slow job would have taken four seconds more."""
+    gone = httpx.Client(base_url=graph.url, timeout=1.5)
+    with pytest.raises(httpx.ReadTimeout):
+        gone.post("/generate", data=SMALL | {"prefer_backend": "painter", "prompt": "slow one"})
+    gone.close()
+    began = time.monotonic()
+    graph.generate(prefer_backend="painter")
+    assert time.monotonic() - began < 3
+
+
+def test_a_killed_model_costs_its_job_nothing_but_time(graph: Graph) -> None:
+    """The job runs again on the replica that takes its place."""
+    job_id = graph.submit(prefer_backend="painter", prompt="a slow and steady hand")
+    graph.until(job_id, "denoise")
+    kill("painter")
+    job = graph.until_done(job_id)
+    assert job["status"] == "completed", job
+    assert job["attempts"] == 2
+
+
+def test_a_killed_jobs_replica_loses_nothing(graph: Graph) -> None:
+    """Running, waiting, and with a client that waits for the answer: all complete."""
+    graph.until_ready(2)
+    answers: list[dict[str, object]] = []
+    running = graph.submit(prefer_backend="painter", prompt="a slow hand")
+    graph.until(running, "denoise")
+    waiting = graph.submit(prefer_backend="painter")
+    client = threading.Thread(
+        target=lambda: answers.append(graph.generate(prefer_backend="painter"))
+    )
+    client.start()
+    time.sleep(0.5)
+    kill("jobs")
+    for job_id in (running, waiting):
+        job = graph.until_done(job_id)
+        assert job["status"] == "completed", job
+    client.join(60)
+    assert answers
+    assert answers[0]["success"] is True
+
+
+def test_health_answers_at_once_while_a_model_works(graph: Graph) -> None:
+    """Nobody asks the busy model: its state was pushed."""
+    graph.until_ready(2)
+    job_id = graph.submit(prefer_backend="painter", prompt="a slow hand")
+    graph.until(job_id, "denoise")
+    began = time.monotonic()
+    answers = [graph.http.get(path) for path in ("/health", "/system-info", "/v1/models")]
+    assert time.monotonic() - began < 1
+    assert [answer.status_code for answer in answers] == [200, 200, 200]
+    assert answers[0].json()["status"] == "healthy"
+    graph.http.post(f"/v1/videos/{job_id}/cancel")
