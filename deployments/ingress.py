@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -69,7 +68,7 @@ def create_app(
         await asyncio.gather(watching, return_exceptions=True)
         await door.close()
 
-    app = FastAPI(
+    app = VideoApi(
         title="Video service",
         version=version("video-service"),
         description=DESCRIPTION,
@@ -84,8 +83,22 @@ def create_app(
         app.include_router(router)
     add_pages(app, static_dir)
     _map_errors(app)
-    app.openapi_schema = _openapi(app)
     return app
+
+
+class VideoApi(FastAPI):
+    """FastAPI without its 422: here a wrong field is a 400, and documented as one."""
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the schema; made at the first call."""
+        if self.openapi_schema is None:
+            schema = super().openapi()
+            for path in schema["paths"].values():
+                for operation in path.values():
+                    operation["responses"].pop("422", None)
+            for unused in ("HTTPValidationError", "ValidationError"):
+                schema["components"]["schemas"].pop(unused, None)
+        return super().openapi()
 
 
 def _map_errors(app: FastAPI) -> None:
@@ -103,19 +116,6 @@ def _map_errors(app: FastAPI) -> None:
         return error_response(
             request.url.path, InvalidRequest(str(first["loc"][-1]), str(first["msg"]))
         )
-
-
-def _openapi(app: FastAPI) -> dict[str, Any]:
-    """Return the schema without FastAPI's 422: here a wrong field is a documented 400."""
-    schema = get_openapi(
-        title=app.title, version=app.version, description=app.description, routes=app.routes
-    )
-    for path in schema["paths"].values():
-        for operation in path.values():
-            operation["responses"].pop("422", None)
-    for unused in ("HTTPValidationError", "ValidationError"):
-        schema["components"]["schemas"].pop(unused, None)
-    return schema
 
 
 class Ingress:
