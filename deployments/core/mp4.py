@@ -1,0 +1,455 @@
+"""H.264 MP4 files: write frames through an ffmpeg pipe, read a file's boxes, verify the result.
+
+Knows no ray, no fastapi and no torch. It writes to the path it is given; that a half-written file
+is never seen under its final name is the work of `outputs.PartFile`.
+"""
+
+import asyncio
+import contextlib
+import math
+import os
+import selectors
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import IO, Any, Self, TypeVar
+
+import imageio_ffmpeg
+
+from deployments.core.errors import EncodingFailed
+from deployments.core.events import Frames
+from deployments.core.log import logger
+from deployments.core.mp4_boxes import Mp4Info, NotAnMp4, probe
+
+STUCK_AFTER_S = 120.0
+STDERR_KEPT_BYTES = 8192
+WRITE_BYTES = 1 << 20
+# What libx264 needed at crf 18 for detailed footage, rounded up; only for messages and estimates.
+BYTES_PER_PIXEL = 0.1
+BT709 = (1, 1, 1)
+
+_SCALE_FLAGS = "flags=lanczos+accurate_rnd+full_chroma_int+full_chroma_inp"
+# setparams has to be last: ffmpeg 9 drops -color_primaries and -color_trc given as output options,
+# and without all four tags players guess the matrix from the size.
+_TO_BT709 = (
+    f"scale=out_color_matrix=bt709:out_range=tv:{_SCALE_FLAGS},format=yuv420p,"
+    "setparams=range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709"
+)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Mp4Settings:
+    """How frames of the source size become a file. Sides in pixels; `comment` None writes none."""
+
+    source_width: int
+    source_height: int
+    width: int
+    height: int
+    fps: int
+    crf: int = 18
+    preset: str = "medium"
+    comment: str | None = None
+
+
+def ffmpeg_path() -> str:
+    """Return the ffmpeg in use: imageio-ffmpeg's own, or the one IMAGEIO_FFMPEG_EXE names."""
+    return str(imageio_ffmpeg.get_ffmpeg_exe())
+
+
+def estimate_size_bytes(width: int, height: int, num_frames: int) -> int:
+    """Return about how large a file of detailed frames becomes at crf 18."""
+    return math.ceil(width * height * num_frames * BYTES_PER_PIXEL)
+
+
+def geometry_filter(source_width: int, source_height: int, width: int, height: int) -> str:
+    """Return the ffmpeg filters that bring source frames to width x height, "" if they are.
+
+    A source that covers the asked size is cropped around its centre; a smaller one is first scaled
+    up with Lanczos, aspect kept, until it covers.
+    """
+    filters = []
+    if source_width < width or source_height < height:
+        factor = max(Fraction(width, source_width), Fraction(height, source_height))
+        source_width = max(width, round(source_width * factor))
+        source_height = max(height, round(source_height * factor))
+        filters.append(f"scale={source_width}:{source_height}:{_SCALE_FLAGS}")
+    if (source_width, source_height) != (width, height):
+        filters.append(f"crop={width}:{height}")
+    return ",".join(filters)
+
+
+class Mp4Writer:
+    """Writes one MP4, chunk by chunk; an async context.
+
+    Leaving the context before `finish` returned stops ffmpeg. The file at `path` is the caller's to
+    remove then. When a call is cancelled, ffmpeg is killed before the cancellation goes on.
+
+        async with Mp4Writer(part, settings) as writer:
+            await writer.write(frames)
+            await writer.finish()
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        settings: Mp4Settings,
+        *,
+        stuck_after_s: float = STUCK_AFTER_S,
+        pass_fds: tuple[int, ...] = (),
+    ) -> None:
+        """Args:
+        path: where the file is written; replaced if it is there.
+        stuck_after_s: ffmpeg is killed when it takes no frame and writes nothing for so long.
+        pass_fds: descriptors ffmpeg keeps open while it lives, for a lock on the file.
+        """
+        self._path, self._settings = path, settings
+        self._stuck_after_s, self._pass_fds = stuck_after_s, pass_fds
+        self._process: _Ffmpeg | None = None
+        self.num_frames = 0
+
+    async def __aenter__(self) -> Self:
+        await asyncio.to_thread(self._start)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.abort()
+
+    async def write(self, frames: Frames) -> None:
+        """Encode the next frames.
+
+        Args: frames: uint8 (T, H, W, 3), RGB, at the source size; any T.
+        Raises: EncodingFailed: they are something else, or ffmpeg died or is stuck.
+        """
+        settings, process = self._settings, self._running()
+        wanted = (settings.source_height, settings.source_width, 3)
+        if frames.ndim != 4 or frames.shape[1:] != wanted or frames.dtype != "uint8":
+            raise EncodingFailed(
+                f"frames are {frames.dtype} {frames.shape}, expected uint8 (T, {wanted[0]}, "
+                f"{wanted[1]}, 3)"
+            )
+        await _in_thread(process, self._write, process, frames)
+        self.num_frames += len(frames)
+
+    async def finish(self) -> None:
+        """Wait until the file is complete on its path.
+
+        Raises: EncodingFailed: ffmpeg died, is stuck or complained.
+        """
+        if self.num_frames == 0:
+            raise EncodingFailed("there are no frames to encode")
+        process = self._running()
+        await _in_thread(process, self._finish, process)
+        await self.abort()  # it has ended; this closes its pipes
+
+    async def abort(self) -> None:
+        """Stop ffmpeg, if it runs."""
+        if (process := self._process) is not None:
+            self._process = None
+            process.kill()
+            await asyncio.to_thread(process.close)
+
+    def _running(self) -> "_Ffmpeg":
+        if self._process is None:
+            raise EncodingFailed("the writer is not open")
+        return self._process
+
+    def _start(self) -> None:
+        # Through a file, not an argument: arguments end at 128 KiB and are seen by all in `ps`.
+        with tempfile.TemporaryFile() as metadata:
+            metadata.write(_ffmetadata(self._settings.comment))
+            metadata.seek(0)
+            self._process = _Ffmpeg(
+                encode_arguments(self._path, self._settings, f"/dev/fd/{metadata.fileno()}"),
+                stuck_after_s=self._stuck_after_s,
+                pass_fds=(metadata.fileno(), *self._pass_fds),
+                progress=lambda: _size(self._path),
+            )
+
+    def _write(self, process: "_Ffmpeg", frames: Frames) -> None:
+        with self._explained():
+            for frame in frames:
+                process.write(memoryview(frame if frame.flags.c_contiguous else frame.copy()))
+
+    def _finish(self, process: "_Ffmpeg") -> None:
+        with self._explained():
+            process.finish()
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except FfmpegError as error:
+            settings = self._settings
+            raise _explain(error, settings.width, settings.height, self.num_frames) from error
+
+
+def encode_arguments(path: Path, settings: Mp4Settings, metadata: str) -> list[str]:
+    """Return ffmpeg's arguments: raw RGB frames on stdin and an ffmetadata file to an MP4."""
+    size = (settings.source_width, settings.source_height)
+    geometry = geometry_filter(*size, settings.width, settings.height)
+    return [
+        *("-hide_banner", "-nostdin", "-y", "-loglevel", "error"),
+        *("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{size[0]}x{size[1]}"),
+        *("-framerate", str(settings.fps), "-i", "-"),
+        *("-f", "ffmetadata", "-i", metadata),
+        *("-map", "0:v", "-map_metadata", "1"),
+        *("-vf", f"{geometry},{_TO_BT709}" if geometry else _TO_BT709),
+        *("-c:v", "libx264", "-profile:v", "high", "-pix_fmt", "yuv420p"),
+        *("-preset", settings.preset, "-crf", str(settings.crf)),
+        # Same frames, same bytes: x264's result depends on the number of threads, and it writes
+        # that number into an SEI, which the filter removes (H.264 SEI is unit type 6).
+        *("-threads", "2", "-fflags", "+bitexact", "-flags:v", "+bitexact"),
+        *("-bsf:v", "filter_units=remove_types=6"),
+        *("-movflags", "+faststart", "-f", "mp4", f"file:{path}"),
+    ]
+
+
+async def verify(
+    path: Path,
+    *,
+    width: int,
+    height: int,
+    num_frames: int,
+    fps: int,
+    comment: str | None = None,
+    stuck_after_s: float = STUCK_AFTER_S,
+) -> Mp4Info:
+    """Decode the whole file and compare it, and its boxes, with what was asked.
+
+    Raises: EncodingFailed: names the first thing that differs.
+    """
+    try:
+        info = await asyncio.to_thread(probe, path)
+    except (NotAnMp4, OSError) as error:
+        raise EncodingFailed(f"the encoded file cannot be read: {error}") from error
+    wanted = {
+        "size": (width, height),
+        "frames": num_frames,
+        "fps": Fraction(fps),
+        "colour tags": BT709,
+        "full range": False,
+        "moov first": True,
+        "comment": comment,
+    }
+    found = {
+        "size": (info.width, info.height),
+        "frames": info.num_frames,
+        "fps": info.fps,
+        "colour tags": info.colour,
+        "full range": info.full_range,
+        "moov first": info.moov_first,
+        "comment": info.comment,
+    }
+    for name, value in wanted.items():
+        if found[name] != value:
+            what = "the recipe" if name == "comment" else f"{name} {found[name]}, not {value}"
+            raise EncodingFailed(f"the encoded file differs from what was asked: {what}")
+    decoded = await _count_decoded(path, width, height, num_frames, stuck_after_s)
+    if decoded != num_frames:
+        raise EncodingFailed(
+            f"the encoded file differs from what was asked: {decoded} frames decode, not "
+            f"{num_frames}"
+        )
+    return info
+
+
+async def _count_decoded(
+    path: Path, width: int, height: int, num_frames: int, stuck_after_s: float
+) -> int:
+    process = _Ffmpeg(
+        [
+            *("-hide_banner", "-nostdin", "-loglevel", "error", "-xerror", "-threads", "2"),
+            *("-i", f"file:{path}", "-map", "0:v", "-fps_mode", "passthrough"),
+            # One line a frame, written at once: the lines also show that it is not stuck.
+            *("-flush_packets", "1", "-f", "framecrc", "-"),
+        ],
+        stuck_after_s=stuck_after_s,
+    )
+    try:
+        lines = (await _in_thread(process, process.finish)).splitlines()
+    except FfmpegError as error:
+        raise _explain(error, width, height, num_frames) from error
+    finally:
+        process.kill()
+        await asyncio.to_thread(process.close)
+    if process.log:
+        logger.error("ffmpeg could not decode %s: %s", path.name, process.log)
+        raise EncodingFailed("the encoded file does not decode without errors")
+    return sum(not line.startswith(b"#") for line in lines)
+
+
+class FfmpegError(Exception):
+    """ffmpeg ended badly. `log` is the end of what it said, for our log and not for clients."""
+
+    def __init__(self, reason: str, log: str) -> None:
+        super().__init__(reason, log)
+        self.reason, self.log = reason, log
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.log}" if self.log else self.reason
+
+
+class _Ffmpeg:
+    """A running ffmpeg with its three pipes. Every method blocks, except `kill`, which may be
+    called from another thread and makes the others return."""
+
+    def __init__(
+        self,
+        arguments: list[str],
+        *,
+        stuck_after_s: float,
+        pass_fds: tuple[int, ...] = (),
+        progress: Callable[[], object] = lambda: None,
+    ) -> None:
+        try:
+            self._child = subprocess.Popen(
+                [ffmpeg_path(), *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                pass_fds=pass_fds,
+                bufsize=0,
+            )
+        except OSError as error:
+            raise EncodingFailed(f"ffmpeg cannot be started: {error.strerror}") from error
+        self._stuck_after_s, self._progress = stuck_after_s, progress
+        self._stdout, self._stderr = bytearray(), bytearray()
+        self._stdin = _pipe(self._child.stdin)
+        self._selector = selectors.DefaultSelector()
+        for stream, kept in (
+            (self._child.stdout, self._stdout),
+            (self._child.stderr, self._stderr),
+        ):
+            self._selector.register(_pipe(stream), selectors.EVENT_READ, kept)
+        os.set_blocking(self._stdin.fileno(), False)
+
+    def write(self, data: memoryview) -> None:
+        """Feed all of `data` to stdin. Raises: FfmpegError."""
+        left = data.cast("B")
+        self._selector.register(self._stdin, selectors.EVENT_WRITE)
+        try:
+            while left:
+                if self._read_and_wait(self._stuck_after_s):
+                    left = left[os.write(self._stdin.fileno(), left[:WRITE_BYTES]) :]
+        except (BrokenPipeError, ConnectionResetError):
+            raise self._failure("ffmpeg ended before it had all frames") from None
+        finally:
+            self._selector.unregister(self._stdin)
+
+    def finish(self) -> bytes:
+        """Close stdin, wait for the end and return stdout. Raises: FfmpegError."""
+        self._stdin.close()
+        while self._selector.get_map():
+            self._read_and_wait(self._stuck_after_s)
+        self._child.wait()
+        if self._child.returncode != 0:
+            raise self._failure(f"ffmpeg ended with status {self._child.returncode}")
+        return bytes(self._stdout)
+
+    @property
+    def log(self) -> str:
+        """The end of what ffmpeg said on stderr."""
+        return bytes(self._stderr[-STDERR_KEPT_BYTES:]).decode(errors="replace").strip()
+
+    def kill(self) -> None:
+        """Stop ffmpeg at once."""
+        self._child.kill()
+
+    def close(self) -> None:
+        """Wait for the end and close the pipes."""
+        self._child.wait()
+        for stream in (self._child.stdin, self._child.stdout, self._child.stderr):
+            _pipe(stream).close()
+        self._selector.close()
+
+    def _read_and_wait(self, timeout_s: float) -> bool:
+        """Wait until something moves and read what came; True when stdin takes more.
+
+        What `progress` returns counts as movement when it changes: at the end of a clip ffmpeg
+        writes for a while without reading or saying anything.
+        """
+        deadline, seen = time.monotonic() + timeout_s, self._progress()
+        while not (events := self._selector.select(min(timeout_s, 1.0))):
+            if (now := self._progress()) != seen:
+                deadline, seen = time.monotonic() + timeout_s, now
+            if time.monotonic() > deadline:
+                self.kill()
+                raise self._failure(f"ffmpeg made no progress for {timeout_s:.0f} s")
+        writable = False
+        for key, _ in events:
+            if key.fileobj is self._stdin:
+                writable = True
+            elif data := os.read(key.fd, 65536):
+                key.data.extend(data)
+                del self._stderr[:-STDERR_KEPT_BYTES]
+            else:
+                self._selector.unregister(key.fileobj)
+        return writable
+
+    def _failure(self, reason: str) -> FfmpegError:
+        """Collect ffmpeg's last words; it has ended, or is about to."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._child.wait(timeout=1)
+        self._child.kill()
+        self._child.wait()
+        stderr = _pipe(self._child.stderr)
+        os.set_blocking(stderr.fileno(), False)
+        self._stderr.extend(stderr.read() or b"")
+        if self._child.returncode < 0:
+            reason = f"{reason} (signal {-self._child.returncode})"
+        return FfmpegError(reason, self.log)
+
+
+def _explain(error: FfmpegError, width: int, height: int, num_frames: int) -> EncodingFailed:
+    """Turn what ffmpeg said into a message for the client, without paths, and log it all."""
+    logger.error("%s", error)
+    if "No space left on device" in error.log:
+        return no_space_left(estimate_size_bytes(width, height, num_frames))
+    return EncodingFailed(error.reason)
+
+
+def no_space_left(need_bytes: int) -> EncodingFailed:
+    """Return the error for a full disk."""
+    need_mb = max(1, math.ceil(need_bytes / 2**20))
+    return EncodingFailed(f"no space left in outputs/ (needs about {need_mb} MB)")
+
+
+async def _in_thread(process: _Ffmpeg, step: Callable[..., T], *args: Any) -> T:
+    """Run a blocking step of `process` in a thread. When cancelled, the process is killed and the
+    step ends before the cancellation goes on, so that nothing writes behind the caller's back."""
+    running = asyncio.ensure_future(asyncio.to_thread(step, *args))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        process.kill()
+        await asyncio.wait([running])
+        if not running.cancelled():
+            running.exception()  # it says that ffmpeg was killed, which we know
+        raise
+
+
+def _ffmetadata(comment: str | None) -> bytes:
+    text = ";FFMETADATA1\n"
+    if comment is not None:
+        escaped = "".join(f"\\{c}" if c in "=;#\\\n" else c for c in comment)
+        text += f"comment={escaped}\n"
+    return text.encode()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
+
+
+def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
+    if stream is None:
+        raise RuntimeError("the process was started without this pipe")
+    return stream

@@ -1,0 +1,106 @@
+"""The encoder: frames of one job in, one verified MP4 at its final path out.
+
+A plain class that becomes a deployment elsewhere. Never imports torch, and knows of Ray only that a
+reference to frames can be awaited.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Sequence
+from pathlib import Path
+
+from deployments.core import mp4
+from deployments.core.events import EncodedVideo, EncodeOrder, Frames
+from deployments.core.log import logger
+from deployments.core.mp4_boxes import Mp4Info
+from deployments.core.outputs import PartFile
+
+
+class Encoder:
+    """Makes the files of jobs."""
+
+    def __init__(self, stuck_after_s: float = mp4.STUCK_AFTER_S) -> None:
+        """Args:
+        stuck_after_s: ffmpeg is killed when it makes no progress for so long.
+        """
+        self._stuck_after_s = stuck_after_s
+
+    async def encode(self, order: EncodeOrder, refs: Sequence[Awaitable[Frames]]) -> EncodedVideo:
+        """Write the frames behind `refs` to `order.path`, verify the file and return its facts.
+
+        The file appears at its path complete or not at all; a failure, a cancel or a crash leaves
+        no partial file behind for longer than until the next start. The same order again is safe:
+        when its verified file is already there, because only the answer was lost, it is returned.
+
+        Args: refs: in order; each gives uint8 (T, H, W, 3) at the source size.
+        Raises:
+            EncodingFailed: the file could not be made.
+            Exception: whatever a reference raises goes up unchanged, so that jobs can tell frames
+                lost with their model from a failed encode.
+        """
+        began = time.monotonic()
+        final = Path(order.path)
+        if await asyncio.to_thread(os.path.lexists, final):
+            info = await self._verify(order, final)
+        else:
+            info = await self._make(order, final, refs)
+        elapsed_s = time.monotonic() - began
+        logger.info(
+            "video_id=%s: %s, %d bytes, encoded in %.1f s",
+            *(order.job_id, final.name, info.size_bytes, elapsed_s),
+        )
+        return EncodedVideo(path=order.path, size_bytes=info.size_bytes, elapsed_s=elapsed_s)
+
+    async def _make(
+        self, order: EncodeOrder, final: Path, refs: Sequence[Awaitable[Frames]]
+    ) -> Mp4Info:
+        settings = mp4.Mp4Settings(
+            source_width=order.source_width,
+            source_height=order.source_height,
+            width=order.width,
+            height=order.height,
+            fps=order.fps,
+            crf=order.crf,
+            preset=order.preset,
+            comment=order.comment,
+        )
+        # Entering and leaving take a few system calls, too short to need a thread.
+        with PartFile(final) as part:
+            # ffmpeg inherits the lock: the file counts as written to until both of us are gone.
+            async with mp4.Mp4Writer(
+                part.path, settings, stuck_after_s=self._stuck_after_s, pass_fds=(part.fileno(),)
+            ) as writer:
+                for ref in refs:
+                    await writer.write(await ref)
+                await writer.finish()
+            info = await self._verify(order, part.path)
+            try:
+                await _publish(part, final)
+            except FileExistsError:
+                # Another replica was given the same order and was faster.
+                info = await self._verify(order, final)
+        return info
+
+    async def _verify(self, order: EncodeOrder, path: Path) -> Mp4Info:
+        return await mp4.verify(
+            path,
+            width=order.width,
+            height=order.height,
+            num_frames=order.num_frames,
+            fps=order.fps,
+            comment=order.comment,
+            stuck_after_s=self._stuck_after_s,
+        )
+
+
+async def _publish(part: PartFile, final: Path) -> None:
+    """Publish in a thread. A cancelled job has no file: a cancel that comes meanwhile undoes it."""
+    publishing = asyncio.ensure_future(asyncio.to_thread(part.publish))
+    try:
+        await asyncio.shield(publishing)
+    except asyncio.CancelledError:
+        await asyncio.wait([publishing])
+        if publishing.exception() is None:
+            await asyncio.to_thread(final.unlink, missing_ok=True)
+        raise
