@@ -38,6 +38,16 @@ OPENINGS: Final = ("a video of ", "a clip of ", "there is ", "we see ", "a shot 
 PRAISE: Final = ("beautiful", "serene", "calm", "stunning", "peaceful", "wide")
 ENDINGS: Final = (", cinematic", ", high quality", ", 4k", ", in a simple style", ", animation")
 
+# Words without a meaning in this world; seen now and then, so that any text is taken calmly.
+UNKNOWN_WORDS: Final = tuple(
+    "cat dog bird fish horse car train tree house child woman man people robot dragon yarn "
+    "playing running walking dancing drinking reading through near slowly quickly gently and "
+    "very old young wooden golden dramatic light camera zoom lens detailed realistic style "
+    "of for it its they while behind under into from time summer spring autumn river road "
+    "bridge flower garden kitchen table coffee book guitar music happy sad waves sand fog "
+    "storm mist reflection silhouette landscape scenic aerial view close portrait macro".split()
+)
+
 
 def _pick(rng: np.random.Generator, words: tuple[str, ...]) -> str:
     return words[int(rng.integers(len(words)))]
@@ -45,7 +55,9 @@ def _pick(rng: np.random.Generator, words: tuple[str, ...]) -> str:
 
 def _thing_words(rng: np.random.Generator, thing: Thing) -> str:
     noun = f"{thing.colour} {_pick(rng, SHAPE_WORDS[thing.shape])}"
-    size = _pick(rng, ("", "", "", "", "", "small ", "big ", "bright "))
+    size = ""
+    if rng.uniform() < 0.3:
+        size = "big " if thing.radius > 0.19 else "small " if thing.radius < 0.17 else "bright "
     article = "an" if not size and noun.startswith("orange") else "a"
     if rng.uniform() < 0.1:
         article = "the"
@@ -119,6 +131,20 @@ def caption(rng: np.random.Generator, scene: Scene) -> str:
         text += _pick(rng, ENDINGS)
     elif rng.uniform() < 0.15:
         text += "."
+    return text
+
+
+def training_caption(rng: np.random.Generator, scene: Scene) -> str:
+    """A caption as training sees it: 10 % empty (guidance), 6 % with words to be ignored."""
+    chance = rng.uniform()
+    if chance < 0.1:
+        return ""
+    text = caption(rng, scene)
+    if chance < 0.16:
+        words = text.split()
+        for _ in range(int(rng.integers(1, 4))):
+            words.insert(int(rng.integers(len(words) + 1)), _pick(rng, UNKNOWN_WORDS))
+        text = " ".join(words)
     return text
 
 
