@@ -10,29 +10,20 @@ the running cluster, so it can ask which GPUs there are.
 from typing import Any
 
 import ray
-from deployments.encoder import Encoder
-from deployments.ingress import Ingress
 from ray import serve
 from ray.serve import Application
 
 from deployments.core.checkpoints import choose_checkpoint
 from deployments.core.config import ModelConfig, ServiceConfig
 from deployments.core.log import logger
-from deployments.jobs import Jobs
-from deployments.serve_clients import ServedEncoder, ServedModel
-from deployments.video_model import VideoModel, backend_class
+from deployments.encoder import Encoder
+from deployments.ingress import Ingress
+from deployments.served import ServedJobs, ServedVideoModel
+from deployments.video_model import backend_class
 
 SHUTDOWN_S = 15
 # These three share the head node's disk and database; models run on any node.
 ON_HEAD = {"resources": {"node:__internal_head__": 0.001}}
-
-
-class JobsDeployment(Jobs):
-    """`Jobs` with Serve's handles behind its clients."""
-
-    def __init__(self, config: ServiceConfig, cards: Any, models: dict[str, Any], encoder: Any):
-        clients = {name: ServedModel(handle) for name, handle in models.items()}
-        super().__init__(config, cards, clients, ServedEncoder(encoder))
 
 
 def build(config: ServiceConfig) -> Application:
@@ -40,7 +31,7 @@ def build(config: ServiceConfig) -> Application:
     cards, models = [], {}
     free_gpus = float(ray.cluster_resources().get("GPU", 0))
     for model in config.models:
-        backend = backend_class(model.name)
+        backend = backend_class(model)
         num_gpus = gpu_share(model, free_gpus)
         free_gpus -= num_gpus * model.num_replicas
         checkpoint = choose_checkpoint(
@@ -53,7 +44,7 @@ def build(config: ServiceConfig) -> Application:
         logger.info("%s: checkpoint %s on %s", model.name, checkpoint.label, device)
         cards.append(backend.card(model, checkpoint))
         models[model.name] = _deployment(
-            VideoModel,
+            ServedVideoModel,
             model.name,
             num_replicas=model.num_replicas,
             max_ongoing_requests=1,
@@ -63,7 +54,7 @@ def build(config: ServiceConfig) -> Application:
         Encoder, "encoder", max_ongoing_requests=1, ray_actor_options={"num_cpus": 0.2, **ON_HEAD}
     ).bind()
     jobs = _deployment(
-        JobsDeployment,
+        ServedJobs,
         "jobs",
         max_ongoing_requests=1000,
         ray_actor_options={"num_cpus": 0.1, **ON_HEAD},

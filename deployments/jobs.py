@@ -66,8 +66,8 @@ class Jobs:
         self._closing = False
         self._job_s = TYPICAL_JOB_S
         self._db_thread = ThreadPoolExecutor(1, thread_name_prefix="jobs-db")
-        Path(config.outputs_dir).mkdir(parents=True, exist_ok=True)
         self._store = JobStore(config.resolved_database_url)
+        self._clean_outputs()
         self._loops = [
             asyncio.create_task(self._keep(self._dispatch, DISPATCH_EVERY_S, self._wake)),
             asyncio.create_task(self._keep(self._tend_leases, RENEW_EVERY_S, asyncio.Event())),
@@ -193,7 +193,7 @@ class Jobs:
             logger.warning("video_id=%s: another owner took the job over", job_id)
         except asyncio.CancelledError as stop:
             await self._end_stopped(job_id, run, stop)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  a job ends here, and _end_failed logs it
             await self._end_failed(job_id, run, cause_of(error), lost=is_lost(error))
         finally:
             self._runs.pop(job_id, None)
@@ -202,7 +202,7 @@ class Jobs:
     async def _end_stopped(self, job_id: str, run: JobRun, stop: BaseException) -> None:
         """A user cancelled the job, or this replica shuts down: then it waits for the next one."""
         if stop.args and isinstance(stop.args[0], Cancelled):
-            await self._db(self._store.fail, job_id, self._owner, Cancelled.code, str(stop.args[0]))
+            await self._fail(job_id, self._owner, stop.args[0])
         else:
             # The attempt was ours to end, so it does not count.
             requeue = partial(self._store.requeue, count_attempt=not run.started)
@@ -217,27 +217,32 @@ class Jobs:
             await self._requeue_or_give_up(job_id, self._owner)
         elif isinstance(error, VideoServiceError):
             logger.warning("video_id=%s: failed, %s: %s", job_id, error.code, error)
-            await self._db(self._store.fail, job_id, self._owner, error.code, str(error))
+            await self._fail(job_id, self._owner, error)
         else:
             logger.error("video_id=%s: failed", job_id, exc_info=error)
-            message = f"Unexpected error ({type(error).__name__}); the service log has the details."
-            await self._db(self._store.fail, job_id, self._owner, VideoServiceError.code, message)
+            what = f"Unexpected error ({type(error).__name__}); the service log has the details."
+            await self._fail(job_id, self._owner, VideoServiceError(what))
 
     async def _requeue_or_give_up(self, job_id: str, job_owner: str) -> None:
         job = await self._db(self._store.get, job_id)
         if job is None:
             return
         if job.cancel_requested:
-            stop = Cancelled("The job was cancelled.")
-            await self._db(self._store.fail, job_id, job_owner, stop.code, str(stop))
+            await self._fail(job_id, job_owner, Cancelled("The job was cancelled."))
         elif job.attempts >= self._config.limits.max_attempts:
-            end = Interrupted(job.attempts)
-            await self._db(self._store.fail, job_id, job_owner, end.code, str(end))
+            await self._fail(job_id, job_owner, Interrupted(job.attempts))
         else:
             requeue = partial(self._store.requeue, count_attempt=True)
             await self._db(requeue, job_id, job_owner)
         self._announce(job_id)
         self._wake.set()
+
+    async def _fail(self, job_id: str, job_owner: str, error: VideoServiceError) -> None:
+        """Write a running job's last state and give its file name back."""
+        job = await self._db(self._store.get, job_id)
+        failed = await self._db(self._store.fail, job_id, job_owner, error.code, str(error))
+        if failed and job.file_name:
+            await self._db(outputs.release, Path(self._config.outputs_dir), job.file_name)
 
     async def _stop_run(self, job_id: str, reason: object) -> None:
         """Cancel the run, if it is here, and return when its model and encoder have stopped."""
@@ -282,6 +287,15 @@ class Jobs:
     async def _db(self, function: Callable[..., Any], *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._db_thread, function, *args)
 
+    def _clean_outputs(self) -> None:
+        """Remove what a crash left half-written."""
+        folder = Path(self._config.outputs_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        living = [*self._store.queued(), *self._store.in_progress()]
+        held = {job.file_name for job in living if job.file_name}
+        for name in outputs.remove_orphans(folder, held):
+            logger.info("removed %s, left by a crash", name)
+
     def _announce(self, job_id: str) -> None:
         if (changed := self._changes.pop(job_id, None)) is not None:
             changed.set()
@@ -301,10 +315,6 @@ class Jobs:
         if runs:
             await asyncio.wait(runs)
         self._store.close()
-
-    async def __del__(self) -> None:
-        """Serve awaits this before it ends the replica's process."""
-        await self.close()
 
 
 def job_view(job: Job, position: int) -> JobView:

@@ -52,7 +52,7 @@ Report = Callable[[ReplicaState], Awaitable[bool]]
 
 
 class Backend(Protocol):
-    """One model family. A module `deployments/<name>.py` names its class in `BACKEND`."""
+    """One model family. Its module, `deployments/<name>.py`, names the class in `BACKEND`."""
 
     published: ClassVar[Published]
     bundled: ClassVar[str]
@@ -71,14 +71,14 @@ class Backend(Protocol):
         chunk. Closing the iterator stops the work and leaves the model fit for the next job."""
 
 
-def backend_class(name: str) -> type[Backend]:
-    """Return the backend of the model `name`. Raises ValueError when there is no such file."""
+def backend_class(config: ModelConfig) -> type[Backend]:
+    """Return the backend of a configured model. Raises ValueError when there is no such module."""
+    module = config.backend or f"deployments.{config.name}"
     try:
-        module = importlib.import_module(f"deployments.{name}")
-        return cast(type[Backend], module.BACKEND)
+        return cast(type[Backend], importlib.import_module(module).BACKEND)
     except (ModuleNotFoundError, AttributeError) as error:
         raise ValueError(
-            f"models: {name!r} is not a model; deployments/{name}.py with a BACKEND is needed"
+            f"models: {config.name!r} is not a model: no module {module} with a BACKEND"
         ) from error
 
 
@@ -97,7 +97,7 @@ class VideoModel:
         self._config, self._checkpoint, self._device = config, checkpoint, device
         self._put = put or _put_in_object_store
         self._report = report or _report_to_jobs
-        self._replica_id = _replica_id()
+        self._replica_id = _replica_id(config.name)
         self._state: ModelState = "loading"
         self._reason = ""
         self._job: tuple[str, str] | None = None
@@ -125,7 +125,7 @@ class VideoModel:
                 f"{self._config.name} is {self._state}. {self._reason}".strip()
             )
         self._job, self._orphaned = (job_id, owner), False
-        self._changed.set()
+        self.changed()
         yield Started(replica_id=self._replica_id, device=self._device)
         work = self._backend.generate(spec)
         try:
@@ -140,11 +140,18 @@ class VideoModel:
             # Closing runs on the thread, behind the step that may still be at work there.
             await asyncio.shield(self._on_thread(_close, work))
             self._job = None
-            self._changed.set()
+            self.changed()
 
-    async def state(self) -> ReplicaState:
-        """Return what the replica would report now (for tests: it waits behind a running job)."""
-        return self._snapshot()
+    def changed(self) -> None:
+        """Have the state reported now."""
+        self._changed.set()
+
+    async def close(self) -> None:
+        """Stop the current job at its next step and end the thread."""
+        self._orphaned = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.get_running_loop().run_in_executor(None, self._thread.shutdown)
 
     async def _advance(self, work: Iterator[BackendEvent]) -> AsyncIterator[BackendEvent]:
         while (event := await self._on_thread(next, work, None)) is not None:
@@ -181,7 +188,7 @@ class VideoModel:
             os.nice(5)  # the HTTP side of the same machine must stay quick
         began = time.monotonic()
         try:
-            backend = backend_class(self._config.name)(self._config, self._checkpoint, self._device)
+            backend = backend_class(self._config)(self._config, self._checkpoint, self._device)
             await self._on_thread(backend.load)
         except Exception as error:
             logger.exception("%s cannot load %s", self._config.name, self._checkpoint.source)
@@ -249,11 +256,11 @@ async def _report_to_jobs(state: ReplicaState) -> bool:
     return bool(await serve.get_deployment_handle("jobs", app_name=app).report.remote(state))
 
 
-def _replica_id() -> str:
+def _replica_id(name: str) -> str:
     from ray import serve
     from ray.serve.exceptions import RayServeException
 
     try:
         return str(serve.get_replica_context().replica_id.unique_id)
     except RayServeException:  # outside Serve, as in tests, the process stands for the replica
-        return f"pid-{os.getpid()}"
+        return f"{name}-{os.getpid()}"

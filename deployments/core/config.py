@@ -20,7 +20,13 @@ Preset = Literal[
 class ModelConfig(Frozen):
     """One model deployment."""
 
-    name: Literal["mochi"] = Field(description="Which model; also its backend name in the API.")
+    name: str = Field(
+        pattern=r"^[a-z][a-z0-9_]*$", description="Which model; also its backend name in the API."
+    )
+    backend: str = Field(
+        default="",
+        description="Python module that holds the model's BACKEND; empty: deployments.<name>.",
+    )
     checkpoint: str = Field(
         default=AUTO,
         description=(

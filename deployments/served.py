@@ -1,13 +1,39 @@
-"""The jobs deployment's clients for the models and the encoder, over Serve's handles."""
+"""The plain classes as Serve runs them: handles become clients, and `__del__` ends a replica
+cleanly."""
 
 from collections.abc import AsyncIterator
 from typing import Any
 
+from deployments.core.config import ServiceConfig
 from deployments.core.events import EncodedVideo, EncodeOrder, ModelEvent
-from deployments.core.spec import VideoSpec
+from deployments.core.spec import ModelCard, VideoSpec
+from deployments.jobs import Jobs
+from deployments.video_model import VideoModel
 
 
-class ServedModel:
+class ServedVideoModel(VideoModel):
+    """`VideoModel` as a replica."""
+
+    async def __del__(self) -> None:
+        """Serve awaits this before it ends the replica's process."""
+        await self.close()
+
+
+class ServedJobs(Jobs):
+    """`Jobs` as a replica: `models` and `encoder` are handles."""
+
+    def __init__(
+        self, config: ServiceConfig, cards: list[ModelCard], models: dict[str, Any], encoder: Any
+    ) -> None:
+        clients = {name: ModelHandle(handle) for name, handle in models.items()}
+        super().__init__(config, cards, clients, EncoderHandle(encoder))
+
+    async def __del__(self) -> None:
+        """Serve awaits this before it ends the replica's process."""
+        await self.close()
+
+
+class ModelHandle:
     """A `ModelClient`: streams a model deployment's events."""
 
     def __init__(self, handle: Any) -> None:
@@ -23,7 +49,7 @@ class ServedModel:
             stream.cancel()
 
 
-class ServedEncoder:
+class EncoderHandle:
     """An `EncoderClient`: one call per job."""
 
     def __init__(self, handle: Any) -> None:
