@@ -160,9 +160,9 @@ class Mp4Writer:
         return self._process
 
     def _start(self) -> None:
-        # Through a file, not an argument: arguments end at 128 KiB and are seen by all in `ps`.
+        # The comment goes through a file: arguments end at 128 KiB and all users see them in `ps`.
         with tempfile.TemporaryFile() as metadata:
-            metadata.write(_ffmetadata(self._settings.comment))
+            metadata.write(b"comment=" + (self._settings.comment or "").encode())
             metadata.seek(0)
             self._process = _Ffmpeg(
                 encode_arguments(self._path, self._settings, f"/dev/fd/{metadata.fileno()}"),
@@ -190,15 +190,18 @@ class Mp4Writer:
 
 
 def encode_arguments(path: Path, settings: Mp4Settings, metadata: str) -> list[str]:
-    """Return ffmpeg's arguments: raw RGB frames on stdin and an ffmetadata file to an MP4."""
+    """Return ffmpeg's arguments: raw RGB frames on stdin to an MP4.
+
+    Args: metadata: path of a file with `comment=...`, read as it is (`-/option FILE`, ffmpeg 7).
+    """
     size = (settings.source_width, settings.source_height)
     geometry = geometry_filter(*size, settings.width, settings.height)
     return [
         *("-hide_banner", "-nostdin", "-y", "-loglevel", "error"),
         *("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{size[0]}x{size[1]}"),
         *("-framerate", str(settings.fps), "-i", "-"),
-        *("-f", "ffmetadata", "-i", metadata),
-        *("-map", "0:v", "-map_metadata", "1"),
+        *("-map_metadata", "-1"),
+        *(() if settings.comment is None else ("-/metadata", metadata)),
         *("-vf", f"{geometry},{_TO_BT709}" if geometry else _TO_BT709),
         *("-c:v", "libx264", "-profile:v", "high", "-pix_fmt", "yuv420p"),
         *("-preset", settings.preset, "-crf", str(settings.crf)),
@@ -432,14 +435,6 @@ async def _in_thread(process: _Ffmpeg, step: Callable[..., T], *args: Any) -> T:
         if not running.cancelled():
             running.exception()  # it says that ffmpeg was killed, which we know
         raise
-
-
-def _ffmetadata(comment: str | None) -> bytes:
-    text = ";FFMETADATA1\n"
-    if comment is not None:
-        escaped = "".join(f"\\{c}" if c in "=;#\\\n" else c for c in comment)
-        text += f"comment={escaped}\n"
-    return text.encode()
 
 
 def _size(path: Path) -> int:
