@@ -250,5 +250,3 @@ def form(**fields: object) -> dict[str, str]:
     """A form that is accepted, with `fields` changed; None leaves one out."""
     values = {"prompt": "a red ball", "lawful_use_consent": "true"} | fields
     return {name: str(value) for name, value in values.items() if value is not None}
-
-

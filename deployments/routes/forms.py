@@ -39,10 +39,14 @@ _CONTROL = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"
 TEXT_PATTERN = rf"^[^{_CONTROL}]*$"
 PROMPT_PATTERN = rf"^[^{_CONTROL}]*[^{_CONTROL}\s][^{_CONTROL}]*$"
 _TRUE, _FALSE = ("true", "1", "on", "yes"), ("false", "0", "off", "no")
+# A form knows no types: the same 1 may be meant as a number, a word or a boolean.
+_BOOLEAN = {
+    "type": ["boolean", "string", "integer"],
+    "enum": [True, False, 1, 0, *_TRUE, *_FALSE],
+}
 
 
-# --- what a field may hold
-# -------------------------------------------------------------------------------
+# --- what a field may hold ---------------------------------------------------------------
 
 
 def _boolean(text: str) -> bool:
@@ -228,6 +232,8 @@ def form_schema(*, with_image: bool) -> dict[str, Any]:
     schema = GenerateForm.model_json_schema()
     properties: dict[str, Any] = schema["properties"]
     for name, field in properties.items():
+        if field.get("type") == "boolean":
+            field |= _BOOLEAN
         numbers = [kind for kind in field.pop("anyOf", []) if kind["type"] != "null"]
         properties[name] = {**(numbers[0] if numbers else {}), **field}
         if properties[name].get("default", "") is None:
@@ -245,8 +251,7 @@ def form_schema(*, with_image: bool) -> dict[str, Any]:
 _PROPERTIES = form_schema(with_image=True)["properties"]
 
 
-# --- the request
-# -------------------------------------------------------------------------------------------
+# --- the request -------------------------------------------------------------------------
 
 
 def read_generate(parts: list[Part], cards: list[ModelCard]) -> tuple[VideoRequest, bytes | None]:
@@ -356,11 +361,11 @@ def _named(error: ErrorDetails) -> InvalidRequest:
 def allowed(field: str) -> str:
     """Return in words what `field` may hold, from its schema."""
     rule: dict[str, Any] = _PROPERTIES[field]
+    if rule.get("enum") == _BOOLEAN["enum"]:
+        return ", ".join(_TRUE + _FALSE)
     if "enum" in rule:
         return " or ".join(rule["enum"])
     match rule["type"]:
-        case "boolean":
-            return ", ".join(_TRUE + _FALSE)
         case "integer" | "number":
             kind = "whole numbers" if rule["type"] == "integer" else "numbers"
             step = f", multiples of {rule['multipleOf']}" if "multipleOf" in rule else ""

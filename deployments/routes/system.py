@@ -156,8 +156,7 @@ class ModelList(BaseModel):
     data: list[Model]
 
 
-# --- the state of the service, drawn from its copy
-# ---------------------------------------------------------
+# --- the state of the service, drawn from its copy ---------------------------------------
 
 
 def replicas_of(card: ModelCard, door: Door) -> list[ReplicaState]:
@@ -230,8 +229,7 @@ def health_of(door: Door) -> Health:
     )
 
 
-# --- routes
-# ------------------------------------------------------------------------------------------------
+# --- routes ------------------------------------------------------------------------------
 
 UNHEALTHY: dict[int | str, dict[str, Any]] = error_docs({}) | {
     503: {"model": Health, "description": "Unhealthy: no model can serve; `message` has the cause."}

@@ -1,4 +1,4 @@
-"""`POST /generate`: every field at its borders, every status, and the answer of the API reference."""
+"""`POST /generate`: every field at its borders, every status, the answer of the reference."""
 
 import asyncio
 import json

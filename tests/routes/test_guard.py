@@ -17,7 +17,8 @@ def test_a_configured_host_is_served_on_any_port(api: Api, host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "localhost.evil.example", "127.0.0.1.nip.io", "", "[::2]", "xlocalhost"]
+    "host",
+    ["evil.example", "localhost.evil.example", "127.0.0.1.nip.io", "", "[::2]", "xlocalhost"],
 )
 @pytest.mark.parametrize("path", PATHS)
 def test_another_host_is_refused_everywhere(api: Api, host: str, path: str) -> None:

@@ -1,0 +1,135 @@
+"""The application as a whole, and the jobs deployment as the ingress sees it through a handle."""
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray.exceptions import ActorDiedError, RayTaskError, WorkerCrashedError
+
+from deployments.core.errors import BackendUnavailable, InvalidRequest, NotFound, QueueFull
+from deployments.core.spec import VideoRequest
+from deployments.ingress import Ingress, RemoteJobs, root_cause
+from tests.scripted_jobs import MOCHI, service_config
+
+REQUEST = VideoRequest(prompt="a red ball", seed=1)
+
+
+class Handle:
+    """A deployment handle that gives its scripted answers one after the other."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+        self.calls: list[tuple[str, tuple[Any, ...]]] = []
+
+    def __getattr__(self, method: str) -> "Method":
+        return Method(lambda *args: self._call(method, args))
+
+    async def _call(self, method: str, args: tuple[Any, ...]) -> Any:
+        self.calls.append((method, args))
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+class Method:
+    def __init__(self, call: Callable[..., Awaitable[Any]]) -> None:
+        self.remote = call
+
+
+def wrapped(error: Exception) -> Exception:
+    """The error as Ray delivers it: a subclass of its class and of `RayTaskError`."""
+    text = "Traceback (most recent call last): ..."
+    delivered: Exception = RayTaskError("submit", text, error).as_instanceof_cause()
+    return delivered
+
+
+@pytest.mark.parametrize(
+    "error", [InvalidRequest("fps", "0 is less than 1"), QueueFull(3, 9), NotFound("no such job")]
+)
+def test_an_error_of_ours_arrives_as_it_was_raised(error: Exception) -> None:
+    """Without Ray's wrapping, whose text holds a traceback."""
+    jobs = RemoteJobs(Handle(wrapped(error)))  # type: ignore[arg-type]
+    with pytest.raises(type(error)) as caught:
+        asyncio.run(jobs.submit("video_1", REQUEST, None))
+    assert type(caught.value) is type(error)
+    assert str(caught.value) == str(error)
+
+
+@pytest.mark.parametrize(
+    "lost", [ActorDiedError(), WorkerCrashedError(), wrapped(ActorDiedError())], ids=str
+)
+def test_a_call_is_made_again_when_the_jobs_replica_died(lost: Exception) -> None:
+    """The same job id again, so that nothing is made twice."""
+    handle = Handle(lost, lost, "the job")
+    jobs = RemoteJobs(handle, pause_s=0.001)  # type: ignore[arg-type]
+    assert asyncio.run(jobs.submit("video_1", REQUEST, b"image")) == "the job"
+    assert handle.calls == [("submit", ("video_1", REQUEST, b"image"))] * 3
+
+
+def test_a_jobs_replica_that_stays_away_is_unavailable() -> None:
+    """After the time it takes to start one."""
+    jobs = RemoteJobs(Handle(ActorDiedError()), retry_for_s=0.05, pause_s=0.01)  # type: ignore[arg-type]
+    began = time.monotonic()
+    with pytest.raises(BackendUnavailable, match="does not answer"):
+        asyncio.run(jobs.get("video_1"))
+    assert 0.05 <= time.monotonic() - began < 1
+
+
+def test_an_error_that_is_not_ours_is_not_hidden_and_not_repeated() -> None:
+    """It is a fault in the program; the guard logs it and answers 500."""
+    handle = Handle(wrapped(ZeroDivisionError("x")))
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(RemoteJobs(handle).get("video_1"))  # type: ignore[arg-type]
+    assert len(handle.calls) == 1
+
+
+def test_every_method_of_the_contract_goes_through_the_handle() -> None:
+    """With its arguments; a wait is cut to two seconds."""
+    handle = Handle("answer")
+    jobs = RemoteJobs(handle)  # type: ignore[arg-type]
+
+    async def call_all() -> None:
+        await jobs.get("a")
+        await jobs.wait("a", 60)
+        await jobs.cancel("a")
+        await jobs.find_output("f.mp4")
+        await jobs.state()
+
+    asyncio.run(call_all())
+    assert handle.calls == [
+        ("get", ("a",)),
+        ("wait", ("a", 2.0)),
+        ("cancel", ("a",)),
+        ("find_output", ("f.mp4",)),
+        ("state", ()),
+    ]
+
+
+def test_the_root_cause_of_a_plain_error_is_itself() -> None:
+    """Nothing is unwrapped that Ray did not wrap."""
+    error = ValueError("x")
+    assert root_cause(error) is error
+
+
+def test_the_ingress_builds_its_application_from_its_handle(tmp_path: Path) -> None:
+    """The method that Ray Serve calls in the replica."""
+    ingress = Ingress(Handle("state"), service_config(tmp_path), [MOCHI])  # type: ignore[arg-type]
+    app = ingress.__serve_build_asgi_app__()
+    assert "/generate" in app.openapi()["paths"]
+
+
+def test_the_application_needs_neither_ray_nor_torch() -> None:
+    """In a fresh process: the API can be tried without a cluster, and the ingress stays small."""
+    program = (
+        "import sys, deployments.ingress, deployments.routes.generate;"
+        "print([name for name in ('ray', 'torch', 'diffusers', 'transformers', 'sqlalchemy')"
+        " if name in sys.modules])"
+    )
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert answer.stdout.decode().strip() == "[]"
