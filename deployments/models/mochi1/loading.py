@@ -1,0 +1,113 @@
+"""Load the parts of a Mochi checkpoint in the layout of diffusers, strictly and from disk only."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKLMochi, MochiTransformer3DModel
+from huggingface_hub import snapshot_download
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, T5EncoderModel
+
+COMPONENTS = ("tokenizer", "text_encoder", "transformer", "vae")
+VARIANT = "bf16"
+
+
+@dataclass(frozen=True)
+class MochiParts:
+    """The loaded networks, in eval mode, each on its device."""
+
+    tokenizer: PreTrainedTokenizerBase
+    text_encoder: T5EncoderModel
+    transformer: MochiTransformer3DModel
+    vae: AutoencoderKLMochi
+
+
+def load(source: str, device: str, *, text_device: str | None = None) -> MochiParts:
+    """Load the checkpoint `source` to `device`.
+
+    On a GPU everything is bfloat16. The authors run the text encoder in float32, the transformer
+    in bfloat16 and decode under bfloat16 autocast (genmoai/mochi@0c86aeb
+    src/genmo/mochi_preview/pipelines.py, decode_latents); T5 in bfloat16 is what diffusers'
+    documentation of Mochi loads. On the CPU everything is float32.
+
+    Args:
+        source: a diffusers folder, or a hub id whose files are in the hub cache (HF_HOME).
+        device: "cpu", "cuda" or "cuda:N".
+        text_device: where the text encoder goes, if elsewhere.
+
+    Raises:
+        FileNotFoundError: the checkpoint, or a part of it, is not on this disk.
+        ValueError: it is not a Mochi checkpoint, or weights are missing or left over.
+    """
+    folder = local_folder(source)
+    check_folder(folder)
+    dtype = torch.float32 if device == "cpu" else torch.bfloat16
+    # The largest first, and moved before the next is read: memory of the host peaks lowest.
+    transformer = _load_network(MochiTransformer3DModel, folder / "transformer", dtype).to(device)
+    text_encoder = _load_network(T5EncoderModel, folder / "text_encoder", dtype)
+    vae = _load_network(AutoencoderKLMochi, folder / "vae", dtype).to(device)
+    return MochiParts(
+        tokenizer=AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
+        text_encoder=text_encoder.to(text_device or device),
+        transformer=transformer,
+        vae=vae,
+    )
+
+
+def local_folder(source: str) -> Path:
+    """Return the folder of a checkpoint. Raises FileNotFoundError when it is not on this disk."""
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return folder
+    try:
+        return Path(snapshot_download(source, local_files_only=True))
+    except (OSError, ValueError) as error:
+        raise FileNotFoundError(f"{source} is neither a folder nor downloaded") from error
+
+
+def check_folder(folder: Path) -> None:
+    """Raise unless `folder` is a Mochi pipeline with all parts that we use."""
+    index_path = folder / "model_index.json"
+    if not index_path.is_file():
+        raise FileNotFoundError(f"{folder.name} holds no model_index.json")
+    kind = json.loads(index_path.read_text()).get("_class_name")
+    if kind != "MochiPipeline":
+        raise ValueError(f"{folder.name} is a checkpoint of {kind}, not of MochiPipeline")
+    for name in COMPONENTS:
+        config = "tokenizer_config.json" if name == "tokenizer" else "config.json"
+        if not (folder / name / config).is_file():
+            raise FileNotFoundError(f"{folder.name} lacks its part {name!r} ({name}/{config})")
+
+
+def stored_variant(folder: Path, dtype: torch.dtype) -> str | None:
+    """Return the variant of the weights in `folder` to read for `dtype`, None for the plain ones.
+
+    The bfloat16 files are half as large; they are also taken when there are no others.
+    """
+    names = [path.name for path in folder.glob("*.safetensors")]
+    if not names:
+        raise FileNotFoundError(f"{folder.parent.name}/{folder.name} holds no .safetensors files")
+    in_variant = [name for name in names if f".{VARIANT}" in name]
+    use = bool(in_variant) and (dtype == torch.bfloat16 or len(in_variant) == len(names))
+    return VARIANT if use else None
+
+
+def _load_network(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+    network, info = kind.from_pretrained(
+        folder,
+        dtype=dtype,
+        variant=stored_variant(folder, dtype),
+        use_safetensors=True,
+        local_files_only=True,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # reported below, by name
+    )
+    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if keys := sorted(map(str, info.get(problem) or ())):
+            raise ValueError(
+                f"{folder.parent.name}/{folder.name}: {len(keys)} {problem.replace('_', ' ')}, "
+                f"first: {keys[0]}"
+            )
+    return network.eval()
