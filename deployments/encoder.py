@@ -75,9 +75,7 @@ class Encoder:
                     await writer.write(await ref)
                 await writer.finish()
             info = await self._verify(order, part.path)
-            try:
-                await _publish(part, final)
-            except FileExistsError:
+            if not await _publish(part, final):
                 # Another replica was given the same order and was faster.
                 info = await self._verify(order, final)
         return info
@@ -94,13 +92,13 @@ class Encoder:
         )
 
 
-async def _publish(part: PartFile, final: Path) -> None:
+async def _publish(part: PartFile, final: Path) -> bool:
     """Publish in a thread. A cancelled job has no file: a cancel that comes meanwhile undoes it."""
     publishing = asyncio.ensure_future(asyncio.to_thread(part.publish))
     try:
-        await asyncio.shield(publishing)
+        return await asyncio.shield(publishing)
     except asyncio.CancelledError:
         await asyncio.wait([publishing])
-        if publishing.exception() is None:
+        if publishing.exception() is None and publishing.result():
             await asyncio.to_thread(final.unlink, missing_ok=True)
         raise

@@ -58,8 +58,14 @@ class Mp4Settings:
 
 
 def ffmpeg_path() -> str:
-    """Return the ffmpeg in use: imageio-ffmpeg's own, or the one IMAGEIO_FFMPEG_EXE names."""
-    return str(imageio_ffmpeg.get_ffmpeg_exe())
+    """Return the ffmpeg in use: imageio-ffmpeg's own, or the one IMAGEIO_FFMPEG_EXE names.
+
+    Raises: EncodingFailed: there is none.
+    """
+    try:
+        return str(imageio_ffmpeg.get_ffmpeg_exe())
+    except RuntimeError as error:
+        raise EncodingFailed("ffmpeg is missing; imageio-ffmpeg brings it") from error
 
 
 def estimate_size_bytes(width: int, height: int, num_frames: int) -> int:
@@ -114,7 +120,9 @@ class Mp4Writer:
         self.num_frames = 0
 
     async def __aenter__(self) -> Self:
-        await asyncio.to_thread(self._start)
+        # On the loop: starting a process takes about a millisecond, and one that starts in a
+        # thread while its caller is cancelled would be nobody's.
+        self._start()
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -141,18 +141,19 @@ class PartFile:
         """The descriptor that holds the lock; valid inside the context."""
         return self._fd
 
-    def publish(self) -> None:
+    def publish(self) -> bool:
         """Give the file its final name, durably, and free the reservation.
 
-        Raises:
-            FileExistsError: a file is there; it is left alone.
-            EncodingFailed: the folder cannot be written.
+        Returns: False when there is a file of that name already; it is left alone.
+        Raises: EncodingFailed: the folder cannot be written.
         """
         with _writing():
             os.fsync(self._fd)
-            _rename_exclusively(self.path, self._final)
+            if not _rename_exclusively(self.path, self._final):
+                return False
             release(self._final.parent, self._final.name)
             _sync_folder(self._final.parent)
+        return True
 
     def __exit__(self, *_: object) -> None:
         self.path.unlink(missing_ok=True)
@@ -161,20 +162,22 @@ class PartFile:
             self._fd = -1
 
 
-def _rename_exclusively(source: Path, target: Path) -> None:
-    """Rename, but fail with FileExistsError where os.rename would overwrite."""
+def _rename_exclusively(source: Path, target: Path) -> bool:
+    """Rename and return True, or return False where os.rename would overwrite."""
     try:
         os.link(source, target)
+    except FileExistsError:
+        return False
     except OSError as error:
-        unsupported = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK}
-        if error.errno not in unsupported:
+        if error.errno not in (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK):
             raise
         # A disk without hard links. The reservation alone keeps others away from the name.
         if os.path.lexists(target):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
+            return False
         source.rename(target)
     else:
         source.unlink(missing_ok=True)
+    return True
 
 
 def _sync_folder(folder: Path) -> None:
@@ -225,8 +228,6 @@ def _writing() -> Iterator[None]:
     """Name a disk that cannot be written to the client, without its path."""
     try:
         yield
-    except FileExistsError:
-        raise
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise EncodingFailed("no space left in outputs/") from error
