@@ -13,7 +13,13 @@ SHAPE_WORDS: Final = {
 }
 MOTION_WORDS: Final = {
     "left": ("moving left", "moving to the left", "going left", "flying left", "sliding left"),
-    "right": ("moving right", "moving to the right", "going right", "flying right", "sliding right"),
+    "right": (
+        "moving right",
+        "moving to the right",
+        "going right",
+        "flying right",
+        "sliding right",
+    ),
     "up": ("moving up", "going up", "rising", "moving upward", "flying up"),
     "down": ("moving down", "going down", "falling", "moving downward", "sinking"),
     "bouncing": ("bouncing", "bouncing up and down", "jumping"),
@@ -39,14 +45,15 @@ PRAISE: Final = ("beautiful", "serene", "calm", "stunning", "peaceful", "wide")
 ENDINGS: Final = (", cinematic", ", high quality", ", 4k", ", in a simple style", ", animation")
 
 # Words without a meaning in this world; seen now and then, so that any text is taken calmly.
-UNKNOWN_WORDS: Final = tuple(
+_UNKNOWN: Final = (
     "cat dog bird fish horse car train tree house child woman man people robot dragon yarn "
     "playing running walking dancing drinking reading through near slowly quickly gently and "
     "very old young wooden golden dramatic light camera zoom lens detailed realistic style "
     "of for it its they while behind under into from time summer spring autumn river road "
     "bridge flower garden kitchen table coffee book guitar music happy sad waves sand fog "
-    "storm mist reflection silhouette landscape scenic aerial view close portrait macro".split()
+    "storm mist reflection silhouette landscape scenic aerial view close portrait macro"
 )
+UNKNOWN_WORDS: Final = tuple(_UNKNOWN.split())
 
 
 def _pick(rng: np.random.Generator, words: tuple[str, ...]) -> str:

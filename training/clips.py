@@ -37,13 +37,15 @@ class Size:
 
 # (until this share of the training, [(weight, size)]): small and short first, then the native
 # area in several aspect ratios and long clips.
-SMALL: Final = [
+Sizes = list[tuple[float, Size]]
+
+SMALL: Final[Sizes] = [
     (3, Size(64, 64, 19)),
     (2, Size(64, 64, 13)),
     (1, Size(64, 64, 7)),
     (1, Size(64, 64, 37)),
 ]
-MIDDLE: Final = [
+MIDDLE: Final[Sizes] = [
     (2, Size(64, 64, 19)),
     (1, Size(64, 64, 49)),
     (3, Size(96, 96, 19)),
@@ -53,7 +55,7 @@ MIDDLE: Final = [
     (3, Size(128, 128, 13)),
     (3, Size(128, 128, 25)),
 ]
-LARGE: Final = [
+LARGE: Final[Sizes] = [
     (1, Size(64, 64, 25)),
     (0.5, Size(64, 64, 163)),
     (1, Size(96, 96, 25)),
@@ -70,10 +72,10 @@ LARGE: Final = [
     (0.3, Size(128, 128, 97)),
     (0.15, Size(128, 128, 163)),
 ]
-CURRICULUM: Final = [(0.25, SMALL), (0.55, MIDDLE), (1.01, LARGE)]
+CURRICULUM: Final[list[tuple[float, Sizes]]] = [(0.25, SMALL), (0.55, MIDDLE), (1.01, LARGE)]
 
 
-def sizes_at(progress: float) -> list[tuple[float, Size]]:
+def sizes_at(progress: float) -> Sizes:
     """The weighted sizes for this share (0..1) of the training."""
     return next(sizes for until, sizes in CURRICULUM if progress < until)
 

@@ -1,9 +1,10 @@
 """Look at a run while it trains: a few prompts, a row of frames each, as one PNG.
 
-    python -m training.contact_sheet --out sheet.png
+python -m training.contact_sheet --out sheet.png
 """
 
 import argparse
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,7 @@ def sample(
     )
     # diffusers' schedule counts noise down from 1; Mochi counts the share of data up from 0.
     shares = [1 - float(sigma) for sigma in sigmas] + [1.0]
-    for now, then in zip(shares, shares[1:], strict=False):
+    for now, then in pairwise(shares):
         share = torch.full((len(prompts),), now)
         told = model(latents, share, prompts)
         untold = model(latents, share, [""] * len(prompts))

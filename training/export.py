@@ -1,6 +1,6 @@
 """Write the trained weights as an ordinary diffusers folder in bf16.
 
-    python -m training.export --out checkpoints/mochi-tiny
+python -m training.export --out checkpoints/mochi-tiny
 """
 
 import argparse
@@ -78,9 +78,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("checkpoints/mochi-tiny"))
     parser.add_argument("--runs", type=Path, default=Path("training/runs"))
-    parser.add_argument(
-        "--tokenizer", type=Path, default=Path("checkpoints/mochi-tiny/tokenizer")
-    )
+    parser.add_argument("--tokenizer", type=Path, default=Path("checkpoints/mochi-tiny/tokenizer"))
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     model = load_trained(arguments.runs / "transformer", arguments.tokenizer)

@@ -54,10 +54,8 @@ def judge_background(frames: Array) -> tuple[str, str | None]:
     """Background and sky (None on a plain background) from the upper and lower bands."""
     upper, lower = _band(frames, 0.02, 0.14), _band(frames, 0.8, 0.97)
     # The object can cover the centre of a band, hardly its outer thirds.
-    zenith, horizon = (
-        {sky: SKY_COLOURS[sky][end] for sky in SKIES} for end in (0, 1)
-    )
-    plain, plain_distance = _nearest((upper + lower) / 2, PLAIN)
+    zenith, horizon = ({sky: SKY_COLOURS[sky][end] for sky in SKIES} for end in (0, 1))
+    plain, plain_distance = _nearest(np.asarray((upper + lower) / 2, np.float32), PLAIN)
     sky, sky_distance = _nearest(upper, zenith)
     sky_distance = min(sky_distance, _nearest(upper, horizon)[1])
     grounds = {place: colours[sky] for place, colours in GROUND_COLOURS.items()}

@@ -127,7 +127,7 @@ def decode(decoder: nn.Module, latents: Tensor) -> Tensor:
 
 
 def _split(proj: nn.Linear, block: nn.Module, used: int) -> tuple[Tensor, Tensor]:
-    """Views of an up block's weight (out, t, y, x, in) and bias (out, t, y, x), first `used` zeroed.
+    """An up block's weight (out, t, y, x, in) and bias (out, t, y, x), the first `used` zeroed.
 
     The order is that of MochiUpBlock3D: output channel outermost, then time, row, column.
     """

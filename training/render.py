@@ -51,7 +51,7 @@ SUN_COLOURS: Final[dict[str, Rgb]] = {
 
 
 def _unit(colour: Rgb) -> Array:
-    return np.asarray(colour, np.float32) / 255
+    return (np.asarray(colour) / 255).astype(np.float32)
 
 
 def _blend(image: Array, colour: Rgb, alpha: Array) -> None:
@@ -61,15 +61,16 @@ def _blend(image: Array, colour: Rgb, alpha: Array) -> None:
 
 def _cover(distance: Array, pixel: float) -> Array:
     """Antialiased coverage of a shape from its signed distance (negative inside)."""
-    return np.clip(0.5 - distance / pixel, 0, 1).astype(np.float32)
+    covered: Array = np.clip(0.5 - distance / pixel, 0, 1).astype(np.float32)
+    return covered
 
 
 def shape_distance(shape: str, x: Array, y: Array, radius: float) -> Array:
     """Signed distance to a shape about the origin; areas of the three differ by design."""
     if shape == "ball":
-        return np.sqrt(x * x + y * y) - radius
+        return (np.sqrt(x * x + y * y) - radius).astype(np.float32)
     if shape == "square":
-        return np.maximum(np.abs(x), np.abs(y)) - 0.88 * radius
+        return (np.maximum(np.abs(x), np.abs(y)) - 0.88 * radius).astype(np.float32)
     # Triangle, apex up: base 2.1 radii, height 1.9 radii.
     half_base, half_height = 1.05 * radius, 0.95 * radius
     slope = np.hypot(2 * half_height, half_base)
@@ -127,41 +128,39 @@ def _blocks(rng: np.random.Generator, width: float, x: Array, *, pointed: bool) 
     return np.maximum(rows.max(axis=0), 0).astype(np.float32)
 
 
-def _sun(scene: Scene, image: Array, x: Array, y: Array, horizon: float) -> None:
-    rng = np.random.default_rng(scene.layout_seed + 3)
-    assert scene.sky is not None
+def _sun(seed: int, sky: str, image: Array, x: Array, y: Array, horizon: float) -> None:
+    rng = np.random.default_rng(seed)
     across = rng.uniform(0.2, 0.8) * float(x[-1])
-    down = horizon if scene.sky == "sunset" else horizon * rng.uniform(0.2, 0.4)
-    radius = 0.11 if scene.sky == "sunset" else 0.075
+    down = horizon if sky == "sunset" else horizon * rng.uniform(0.2, 0.4)
+    radius = 0.11 if sky == "sunset" else 0.075
     distance = shape_distance("ball", x[None] - across, y[:, None] - down, radius)
-    _blend(image, SUN_COLOURS[scene.sky], _cover(distance, float(x[1] - x[0])))
+    _blend(image, SUN_COLOURS[sky], _cover(distance, float(x[1] - x[0])))
 
 
-def _static(scene: Scene, x: Array, y: Array) -> Array:
+def _static(scene: Scene, sky: str, x: Array, y: Array) -> Array:
     """The part of a place that stands still, (H, W, 3)."""
-    assert scene.sky is not None
     rng = np.random.default_rng(scene.layout_seed)
     pixel = float(x[1] - x[0])
     bottom = float(y[-1]) + pixel / 2
     horizon = HORIZON * bottom
-    top, low = (_unit(c) for c in SKY_COLOURS[scene.sky])
-    sky = top + (low - top) * np.clip(y / horizon, 0, 1)[:, None]
-    image = np.repeat(sky[:, None], len(x), axis=1).astype(np.float32)
+    top, low = (_unit(c) for c in SKY_COLOURS[sky])
+    gradient = top + (low - top) * np.clip(y / horizon, 0, 1)[:, None]
+    image = np.repeat(gradient[:, None], len(x), axis=1).astype(np.float32)
     if scene.sun:
-        _sun(scene, image, x, y, horizon)
+        _sun(scene.layout_seed + 3, sky, image, x, y, horizon)
     above = (horizon - y)[:, None]  # height above the horizon, (H, 1)
     if scene.mountains or scene.background == "mountains":
         ridge = _peaks(rng, float(x[-1]), x)[None]
-        rock, cap = PEAK_COLOURS[scene.sky]
+        rock, cap = PEAK_COLOURS[sky]
         _blend(image, rock, _cover(above - ridge, pixel))
         _blend(image, cap, _cover(np.maximum(above - ridge, 0.17 - above), pixel))
     if scene.background in ("forest", "city"):
         pointed = scene.background == "forest"
         colours = TREE_COLOURS if pointed else BUILDING_COLOURS
         row = _blocks(rng, float(x[-1]), x, pointed=pointed)[None]
-        _blend(image, colours[scene.sky], _cover(above - row, pixel))
+        _blend(image, colours[sky], _cover(above - row, pixel))
     ground = _cover(np.broadcast_to(above, image.shape[:2]), pixel)
-    _blend(image, GROUND_COLOURS[scene.background][scene.sky], ground)
+    _blend(image, GROUND_COLOURS[scene.background][sky], ground)
     return image
 
 
@@ -176,9 +175,8 @@ def _waves(scene: Scene, frames: Array, y: Array) -> None:
     frames += band[:, :, None, None].astype(np.float32)
 
 
-def _drifting(scene: Scene, frames: Array, x: Array, y: Array) -> None:
+def _drifting(scene: Scene, sky: str, frames: Array, x: Array, y: Array) -> None:
     """Clouds and a boat, moving slowly, in place on (T, H, W, 3)."""
-    assert scene.sky is not None
     rng = np.random.default_rng(scene.layout_seed + 2)
     pixel, width = float(x[1] - x[0]), float(x[-1])
     horizon = HORIZON * float(y[-1])
@@ -189,7 +187,7 @@ def _drifting(scene: Scene, frames: Array, x: Array, y: Array) -> None:
         for across, down in clouds if scene.clouds else ():
             wide = (x[None] - across - drift) / 0.2
             distance = np.sqrt(wide**2 + ((y[:, None] - down) / 0.075) ** 2) - 1
-            _blend(frame, CLOUD_COLOURS[scene.sky], np.clip(-4 * distance, 0, 0.85))
+            _blend(frame, CLOUD_COLOURS[sky], np.clip(-4 * distance, 0, 0.85))
         if scene.boat:
             left, down = x[None] - boat - drift, y[:, None] - horizon - 0.1
             sail = shape_distance("triangle", left, down + 0.075, 0.075)
@@ -222,12 +220,12 @@ def render(scene: Scene, height: int, width: int, num_frames: int) -> Array:
     if scene.sky is None:
         still = np.broadcast_to(_unit(PLAIN[scene.background]), (height, width, 3))
     else:
-        still = _static(scene, x, y)
+        still = _static(scene, scene.sky, x, y)
     frames = np.repeat(still[None], num_frames, axis=0)
     if scene.background in ("sea", "lake"):
         _waves(scene, frames, y)
-    if scene.clouds or scene.boat:
-        _drifting(scene, frames, x, y)
+    if scene.sky is not None and (scene.clouds or scene.boat):
+        _drifting(scene, scene.sky, frames, x, y)
     if scene.thing is not None:
         _draw_thing(scene.thing, frames, x, y)
     return np.clip(frames, 0, 1)

@@ -158,7 +158,7 @@ def draw_scene(
         mountains=background in MOUNTAIN_PLACES and bool(extras[0]),
         clouds=bool(extras[1]) and not light,
         boat=background in ("sea", "lake") and bool(extras[2]) and not light,
-        sun=not light and (thing is None and sky != "noon" or bool(extras[3])),
+        sun=not light and ((thing is None and sky != "noon") or bool(extras[3])),
         layout_seed=seed,
     )
 

@@ -174,12 +174,8 @@ def main() -> None:
     parser.add_argument("--batch-tokens", type=int, default=1536, help="visual tokens a worker")
     parser.add_argument("--compile", action="store_true", help="1.3 times faster, 3 minutes first")
     parser.add_argument("--out", type=Path, default=Path("training/runs/transformer"))
-    parser.add_argument(
-        "--latent-space", type=Path, default=Path("training/runs/latent_space.npz")
-    )
-    parser.add_argument(
-        "--tokenizer", type=Path, default=Path("checkpoints/mochi-tiny/tokenizer")
-    )
+    parser.add_argument("--latent-space", type=Path, default=Path("training/runs/latent_space.npz"))
+    parser.add_argument("--tokenizer", type=Path, default=Path("checkpoints/mochi-tiny/tokenizer"))
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     rank, workers = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
