@@ -99,14 +99,20 @@ class Service:
         signal.signal(signal.SIGINT, lambda *_: self._stop())
         signal.signal(signal.SIGTERM, lambda *_: self._stop())
         threading.Thread(target=self._watch, daemon=True).start()
-        assert self._child.stdout is not None  # noqa: S101  for the type checker: it is a pipe
-        for line in self._child.stdout:
+        passing_on = threading.Thread(target=self._pass_on, daemon=True)
+        passing_on.start()
+        code = self._child.wait()
+        # Ray's daemons hold the pipe a while longer than `serve run` lives: do not wait for them.
+        passing_on.join(timeout=1)
+        return 1 if self._failed else abs(code)
+
+    def _pass_on(self) -> None:
+        """Copy the child's output to ours, and pick the dashboard's address out of it."""
+        for line in self._child.stdout or ():
             if found := DASHBOARD_LINE.search(line):
                 self._dashboard = found.group(1)
             sys.stdout.write(line)
             sys.stdout.flush()
-        code = self._child.wait()
-        return 1 if self._failed else max(0, code) if code != 1 else 1
 
     def _watch(self) -> None:
         """Say when the service answers; end it when its deploy fails."""
@@ -149,7 +155,9 @@ class Service:
         """Ask for a clean shutdown; SIGTERM would skip it. Then insist."""
         if self._child.poll() is None:
             self._child.send_signal(signal.SIGINT)
-            threading.Timer(STOP_TIMEOUT_S, self._child.kill).start()
+            insist = threading.Timer(STOP_TIMEOUT_S, self._child.kill)
+            insist.daemon = True
+            insist.start()
 
 
 def fetch_json(url: str, headers: dict[str, str] | None = None) -> dict[str, Any] | None:

@@ -16,6 +16,7 @@ from deployments.core.config import ModelConfig, ServiceConfig
 
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray's own ports stay on the loopback
 
+PAINTER_CHECKPOINT = Path(__file__).resolve().parents[1] / "data/painter"
 SMALL = {
     "prompt": "a red ball moving right on a black background",
     "width": "256",
@@ -33,7 +34,9 @@ def free_port() -> int:
 
 
 def painter(name: str = "painter", **changes: Any) -> ModelConfig:
-    return ModelConfig(name=name, backend="tests.painter", **changes)
+    return ModelConfig(
+        name=name, backend="tests.painter", checkpoint=str(PAINTER_CHECKPOINT), **changes
+    )
 
 
 def configure(folder: Path, *models: ModelConfig, **changes: Any) -> ServiceConfig:

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import yaml
 
-from tests.e2e.graph import Graph, free_port
+from tests.e2e.graph import Graph, free_port, painter
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -22,7 +22,7 @@ def write_config(folder: Path, port: int, **model: object) -> Path:
     config = yaml.safe_load((ROOT / "config/serve.yaml").read_text())
     config["http_options"]["port"] = port
     args = config["applications"][0]["args"]
-    args["models"] = [{"name": "painter", "backend": "tests.painter", **model}]
+    args["models"] = [painter().model_dump() | model]
     args["outputs_dir"], args["state_dir"] = str(folder / "outputs"), str(folder / "state")
     path = folder / "serve.yaml"
     path.write_text(yaml.safe_dump(config))
