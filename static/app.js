@@ -1,7 +1,7 @@
 // Wires the page: the form begins a job, the address holds its id, and the job is watched until it ends.
 
 import * as api from "./api.js";
-import { element } from "./dom.js";
+import { element, made } from "./dom.js";
 import * as form from "./form.js";
 import * as job from "./job.js";
 
@@ -15,6 +15,7 @@ const currentId = () => /^#\/videos\/([\w-]+)$/.exec(location.hash)?.[1] ?? "";
 async function submit() {
   if (element("submit").disabled || !form.check()) return;
   setBusy(true);
+  element("job").scrollIntoView({ block: "nearest" }); // on a phone it lies below the form
   try {
     location.hash = `#/videos/${await api.generate(form.values())}`;
   } catch (error) {
@@ -79,9 +80,12 @@ function showDemo(models) {
   element("demo").hidden = demo.length === 0;
   if (!demo.length) return;
   const names = demo.map((model) => `${model.id} (${model.checkpoint})`).join(" and ");
-  element("demo").textContent =
-    `The loaded checkpoint of ${names} is the small demo one that comes with the service. It knows only a drawn world of ` +
-    `coloured balls, squares and triangles; on a GPU, \`make weights MODEL=${demo[0].id}\` fetches the published one.`;
+  element("demo").replaceChildren(
+    `The loaded checkpoint of ${names} is the small demo one that comes with the service. It knows only a drawn ` +
+      "world of coloured balls, squares and triangles. On a GPU, ",
+    made("code", `make weights MODEL=${demo[0].id}`),
+    " fetches the published one.",
+  );
 }
 
 async function watchHealth() {

@@ -1,20 +1,25 @@
 """The application as a whole, and the jobs deployment as the ingress sees it through a handle."""
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from ray.exceptions import ActorDiedError, RayTaskError, WorkerCrashedError
 
+from deployments.core import mp4
 from deployments.core.errors import BackendUnavailable, InvalidRequest, NotFound, QueueFull
 from deployments.core.spec import VideoRequest
-from deployments.ingress import Ingress, RemoteJobs, root_cause
-from tests.scripted_jobs import MOCHI, service_config
+from deployments.ingress import Ingress, RemoteJobs, create_app, root_cause
+from tests.in_process import CHECKPOINT, painter_config, running
+from tests.painter import Painter
+from tests.scripted_jobs import MOCHI, form, service_config
 
 REQUEST = VideoRequest(prompt="a red ball", seed=1)
 
@@ -133,3 +138,85 @@ def test_the_application_needs_neither_ray_nor_torch() -> None:
     )
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     assert answer.stdout.decode().strip() == "[]"
+
+
+# --- with the real jobs, model and encoder in this process ----------------------------------
+
+
+@contextlib.asynccontextmanager
+async def real_service(folder: Path, **limits: int) -> AsyncIterator[httpx.AsyncClient]:
+    config = painter_config(folder, **limits)
+    async with running(config) as jobs:
+        cards = [Painter.card(model, CHECKPOINT) for model in config.models]
+        app = create_app(jobs, config, cards)
+        transport = httpx.ASGITransport(app=app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=30) as http,
+        ):
+            yield http
+
+
+SMALL = {"width": "256", "height": "264", "num_frames": "13", "fps": "10", "seed": "7"}
+
+
+def test_a_form_becomes_a_real_mp4(tmp_path: Path) -> None:
+    """Through the table, the model and the encoder, and back by `/outputs`."""
+
+    async def make() -> None:
+        async with real_service(tmp_path) as http:
+            answer = (await http.post("/generate", data=form(**SMALL))).json()
+            assert answer["success"] is True, answer
+            assert answer["notices"] == ["painted, not dreamt"]
+            clip = tmp_path / "clip.mp4"
+            clip.write_bytes((await http.get(answer["video_url"])).content)
+            info = mp4.probe(clip)
+            assert (info.width, info.height, info.num_frames) == (256, 264, 13)
+            assert Path(answer["mp4_path"]).read_bytes() == clip.read_bytes()
+            video = (await http.get(f"/v1/videos/{answer['job_id']}")).json()
+            assert (video["status"], video["progress"]) == ("completed", 100)
+
+    asyncio.run(make())
+
+
+def test_an_asynchronous_video_can_be_watched_and_cancelled(tmp_path: Path) -> None:
+    """Its steps are counted while it runs; cancelled, it is failed."""
+
+    async def watch() -> None:
+        async with real_service(tmp_path) as http:
+            asked = form(prompt="slow", **SMALL)
+            accepted = await http.post("/generate", data=asked, headers={"Prefer": "respond-async"})
+            url = accepted.json()["status_url"]
+            async with asyncio.timeout(20):
+                while (video := (await http.get(url)).json())["step"] < 1:
+                    await asyncio.sleep(0.02)
+            assert (video["status"], video["num_steps"]) == ("in_progress", 8)
+            cancelled = (await http.post(f"{url}/cancel")).json()
+            assert cancelled["error"]["code"] == "cancelled"
+
+    asyncio.run(watch())
+
+
+def test_what_the_model_and_the_queue_refuse_reaches_the_client(tmp_path: Path) -> None:
+    """In their own words and with their own status."""
+
+    async def refuse() -> None:
+        async with real_service(tmp_path, max_queued=1) as http:
+            vram = await http.post("/generate", data=form(prompt="vram", **SMALL))
+            assert vram.status_code == 503
+            assert vram.json()["error"] == (
+                "Insufficient VRAM: mochi needs ~6.0GB, but only 4.2GB available."
+            )
+            failed = await http.post("/generate", data=form(prompt="fail now", **SMALL))
+            assert failed.status_code == 500
+            assert "paint" not in failed.text
+            later = {"Prefer": "respond-async"}
+            answers = [
+                await http.post("/generate", data=form(prompt="slow", **SMALL), headers=later)
+                for _ in range(4)
+            ]
+            full = [answer for answer in answers if answer.status_code == 429]
+            assert full
+            assert int(full[0].headers["retry-after"]) > 0
+
+    asyncio.run(refuse())

@@ -3,6 +3,7 @@
 Under `/v1` it is the OpenAI error object; everywhere else the shape of the API reference.
 """
 
+import json
 from http import HTTPStatus
 from typing import Any, Literal
 
@@ -11,6 +12,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from deployments.core.errors import (
+    ForeignOrigin,
+    GenerationFailed,
+    InsufficientVram,
     InvalidRequest,
     NotFound,
     PayloadTooLarge,
@@ -110,7 +114,25 @@ def error_docs(
         500: "An internal error; the log has the cause.",
     }
     model = OpenAIErrorBody if openai else ErrorBody
+    path = OPENAI_PREFIX if openai else "/"
     return {
-        status: {"model": model, "description": text}
+        status: {
+            "model": model,
+            "description": text,
+            "content": {"application/json": {"example": _example(path, status)}},
+        }
         for status, text in sorted((everywhere | descriptions).items())
     }
+
+
+def _example(path: str, status: int) -> Any:
+    errors: dict[int, VideoServiceError] = {
+        400: InvalidRequest("fps", "61 is more than 60; allowed: whole numbers from 1 to 60"),
+        403: ForeignOrigin("Origin", "https://other.example"),
+        404: NotFound("There is no such video."),
+        413: PayloadTooLarge("body", 32 * 2**20),
+        429: QueueFull(100, 60),
+        500: GenerationFailed("The generation failed; the log has the cause."),
+        503: InsufficientVram("mochi", 6.0, 4.2),
+    }
+    return json.loads(bytes(error_response(path, errors[status]).body))
