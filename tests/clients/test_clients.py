@@ -13,11 +13,10 @@ import pytest
 from deployments.ingress import create_app
 from tests.scripted_jobs import MOCHI, OPENSORA, VIDEO, ScriptedJobs, served, service_config
 
-CLIENTS = re.findall(
-    r"```(bash|python|javascript)\n(.*?)```",
-    (Path(__file__).parent / "api_reference.md").read_text(),
-    re.DOTALL,
-)
+HERE = Path(__file__).parent
+BLOCK = re.compile(r"```(bash|python|javascript)\n(.*?)```", re.DOTALL)
+CLIENTS = BLOCK.findall((HERE / "api_reference.md").read_text())
+OURS = BLOCK.findall((HERE.parents[1] / "docs" / "api.md").read_text())
 JPEG = b"\xff\xd8\xff\xe0" + b"\0" * 32
 
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
@@ -100,3 +99,18 @@ def test_the_javascript_client_makes_a_video(jobs: ScriptedJobs, url: str, tmp_p
     assert "✅ Video generated: /outputs/" in said
     assert "Backend: mochi" in said
     assert jobs.last.prompt == "A beautiful sunset over the ocean"
+
+
+@needs_curl
+def test_the_programs_in_our_own_docs_run(jobs: ScriptedJobs, url: str, tmp_path: Path) -> None:
+    """docs/api.md, curl and Python."""
+    ran = []
+    for language, code in OURS:
+        program = code.replace("http://localhost:8000", url)
+        if language == "bash":
+            assert json.loads(run(["bash", "-c", program], tmp_path))["success"] is True
+        elif language == "python":
+            run([sys.executable, "-c", program], tmp_path)
+            assert (tmp_path / "ball.mp4").read_bytes() == VIDEO
+        ran.append(language)
+    assert ran == ["bash", "bash", "python", "javascript"]

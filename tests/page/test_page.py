@@ -236,6 +236,16 @@ def test_the_swagger_page_shows_every_operation(opened: Opened) -> None:
     opened.page.wait_for_timeout(300)
 
 
+def test_the_swagger_page_makes_a_video(opened: Opened, jobs: ScriptedJobs) -> None:
+    """Its form sends what the service takes, with every example filled in."""
+    jobs.hold = False
+    opened.goto("/docs")
+    opened.page.locator("#operations-generate-generate_generate_post").click()
+    opened.page.get_by_role("button", name="Try it out").click()
+    opened.page.get_by_role("button", name="Execute").click()
+    expect(opened.page.locator(".live-responses-table")).to_contain_text('"success": true')
+
+
 def test_the_redoc_page_shows_the_api(opened: Opened) -> None:
     """Without a request to anywhere else."""
     opened.goto("/redoc")
