@@ -29,7 +29,7 @@ STUCK_AFTER_S = 120.0
 STDERR_KEPT_BYTES = 8192
 WRITE_BYTES = 1 << 20
 # What libx264 needed at crf 18 for detailed footage, rounded up; only for messages and estimates.
-BYTES_PER_PIXEL = 0.1
+BYTES_PER_PIXEL = 0.15
 BT709 = (1, 1, 1)
 
 _SCALE_FLAGS = "flags=lanczos+accurate_rnd+full_chroma_int+full_chroma_inp"
@@ -213,6 +213,8 @@ def encode_arguments(path: Path, settings: Mp4Settings, metadata: str) -> list[s
         *("-vf", f"{geometry},{_TO_BT709}" if geometry else _TO_BT709),
         *("-c:v", "libx264", "-profile:v", "high", "-pix_fmt", "yuv420p"),
         *("-preset", settings.preset, "-crf", str(settings.crf)),
+        # A picture to jump to every 48 frames makes scrubbing quick; 2 to 6 % larger than without.
+        *("-g", "48"),
         # Same frames, same bytes: x264's result depends on the number of threads, and it writes
         # that number into an SEI, which the filter removes (H.264 SEI is unit type 6).
         *("-threads", "2", "-fflags", "+bitexact", "-flags:v", "+bitexact"),
