@@ -5,6 +5,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -236,6 +237,7 @@ asyncio.run(body())
     with subprocess.Popen([sys.executable, "-c", program]) as process:
         while not any(path.stat().st_size for path in tmp_path.glob("*.part")):
             assert process.poll() is None
+            time.sleep(0.01)
         children = psutil.Process(process.pid).children()
         process.kill()
     assert psutil.wait_procs(children, timeout=10)[1] == []
