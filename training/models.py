@@ -73,8 +73,12 @@ def new_transformer(seed: int) -> MochiTransformer3DModel:
     """An untrained transformer of the bundled size."""
     torch.manual_seed(seed)
     model = MochiTransformer3DModel(**TRANSFORMER_CONFIG)
-    # Zeros at construction, with which positions would not exist.
-    nn.init.normal_(model.pos_frequencies, std=0.5)
+    # Zeros at construction, with which positions would not exist. In radians: per latent frame,
+    # and per 1/192 of the frame's side. Larger spatial ones alias between neighbouring tokens,
+    # and what is learned at 64x64 then means nothing at 128x128.
+    with torch.no_grad():
+        model.pos_frequencies.normal_()
+        model.pos_frequencies.mul_(torch.tensor([0.3, 0.06, 0.06]).view(3, 1, 1))
     nn.init.zeros_(model.proj_out.weight)
     nn.init.zeros_(model.proj_out.bias)
     return model

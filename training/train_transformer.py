@@ -27,6 +27,8 @@ from training.latents import LatentSpace
 from training.models import TextToVelocity, new_model
 
 PEAK_RATE, FINAL_SHARE, WARM_UP_STEPS = 1.5e-3, 0.02, 100
+# A frequency is multiplied by up to 96 units: at the full rate every step would shake positions.
+POSITION_RATE_SHARE = 0.05
 EMA_DECAY = 0.999
 SAVE_EVERY_S = 120.0
 LONGEST_STEP_S = 5.0  # what a step may count for: compiling is not training
@@ -48,9 +50,15 @@ def learning_rate(progress: float, steps_since_start: int) -> float:
     return PEAK_RATE * warm * (FINAL_SHARE + (1 - FINAL_SHARE) * cosine)
 
 
+def draw_shares(count: int) -> Tensor:
+    """Shares of data (count,), logit-normal, spread evenly over a batch for a calmer gradient."""
+    even = (torch.randperm(count) + torch.rand(count)) / count
+    return torch.sigmoid(1.2 * torch.special.ndtri(even.clamp(1e-4, 1 - 1e-4)) - 0.3)
+
+
 def flow_loss(model: TextToVelocity, latents: Tensor, captions: list[str]) -> Tensor:
     """Mean squared error of the velocity at a logit-normal share of data."""
-    clean_share = torch.sigmoid(1.2 * torch.randn(len(captions)) - 0.3)
+    clean_share = draw_shares(len(captions))
     share = clean_share.view(-1, 1, 1, 1, 1)
     noise = torch.randn_like(latents)
     noisy = torch.lerp(noise, latents, share)
@@ -81,8 +89,14 @@ class Trainer:
         self.modules = self.model.modules()
         self.parameters = list(self.modules.parameters())
         self.average = {k: v.clone() for k, v in self.modules.state_dict().items()}
+        positions = self.model.transformer.pos_frequencies
+        others = [p for p in self.parameters if p is not positions]
+        groups = [
+            {"params": others, "share": 1.0},
+            {"params": [positions], "share": POSITION_RATE_SHARE},
+        ]
         self.optimiser = torch.optim.AdamW(
-            self.parameters, PEAK_RATE, betas=(0.9, 0.95), weight_decay=0.01, fused=True
+            groups, PEAK_RATE, betas=(0.9, 0.95), weight_decay=0.01, fused=True
         )
         self.progress = Progress()
         self._resume()
@@ -116,11 +130,11 @@ class Trainer:
         (self.out / "state.tmp").replace(self.out / "state.pt")
 
     def step(self, steps_since_start: int) -> tuple[float, int, int]:
-        """One optimiser step; returns loss, clips and pixels wide x high x frames / 128."""
+        """One optimiser step; returns its loss, clips, and visual tokens of a clip."""
         began = time.monotonic()
         share = self.progress.elapsed_s / self.budget_s
         for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(share, steps_since_start)
+            group["lr"] = group["share"] * learning_rate(share, steps_since_start)
         latents, captions = self.stream.batch(min(share, 1.0))
         loss = flow_loss(self.model, latents, captions)
         self.optimiser.zero_grad()
