@@ -115,7 +115,7 @@ class Jobs:
         """Stop the job: at once if it waits, within a step if it runs; nothing when it is done."""
         if await self._db(self._store.request_cancel, job_id):
             self._announce(job_id)
-            await self._stop_run(job_id, Cancelled("The job was cancelled."))
+            await self._stop_run(job_id)
         return await self.get(job_id)
 
     async def find_output(self, file_name: str) -> JobView:
@@ -191,18 +191,22 @@ class Jobs:
             logger.info("video_id=%s: completed", job_id)
         except OwnershipLost:
             logger.warning("video_id=%s: another owner took the job over", job_id)
-        except asyncio.CancelledError as stop:
-            await self._end_stopped(job_id, run, stop)
+        except asyncio.CancelledError:
+            await self._end_stopped(job_id, run)
         except Exception as error:  # noqa: BLE001  a job ends here, and _end_failed logs it
             await self._end_failed(job_id, run, cause_of(error), lost=is_lost(error))
         finally:
             self._runs.pop(job_id, None)
             self._announce(job_id)
 
-    async def _end_stopped(self, job_id: str, run: JobRun, stop: BaseException) -> None:
-        """A user cancelled the job, or this replica shuts down: then it waits for the next one."""
-        if stop.args and isinstance(stop.args[0], Cancelled):
-            await self._fail(job_id, self._owner, stop.args[0])
+    async def _end_stopped(self, job_id: str, run: JobRun) -> None:
+        """A user cancelled the job, or this replica shuts down: then it waits for the next one.
+
+        The row knows which; a reason in the CancelledError is lost on its way through Ray.
+        """
+        job = await self._db(self._store.get, job_id)
+        if job is not None and job.cancel_requested:
+            await self._fail(job_id, self._owner, Cancelled("The job was cancelled."))
         else:
             # The attempt was ours to end, so it does not count.
             requeue = partial(self._store.requeue, count_attempt=not run.started)
@@ -244,10 +248,10 @@ class Jobs:
         if failed and job.file_name:
             await self._db(outputs.release, Path(self._config.outputs_dir), job.file_name)
 
-    async def _stop_run(self, job_id: str, reason: object) -> None:
+    async def _stop_run(self, job_id: str) -> None:
         """Cancel the run, if it is here, and return when its model and encoder have stopped."""
         if (task := self._runs.get(job_id)) is not None:
-            task.cancel(reason)
+            task.cancel()
             await asyncio.wait([task])
 
     # --- leases -------------------------------------------------------------------------
@@ -256,7 +260,7 @@ class Jobs:
         """Renew ours, stop what others cancelled, take over what dead owners left."""
         renew = partial(self._store.renew, self._owner, time.time() + LEASE_S)
         for job_id in await self._db(renew):
-            await self._stop_run(job_id, Cancelled("The job was cancelled."))
+            await self._stop_run(job_id)
         for job in await self._db(self._store.in_progress):
             mine = job.owner == self._owner
             left = mine and job.id not in self._runs  # a run that could not write its own end
