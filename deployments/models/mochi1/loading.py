@@ -1,16 +1,23 @@
 """Load the parts of a Mochi checkpoint in the layout of diffusers, strictly and from disk only."""
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKLMochi, MochiTransformer3DModel
 from huggingface_hub import snapshot_download
+from safetensors import safe_open
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, T5EncoderModel
 
-COMPONENTS = ("tokenizer", "text_encoder", "transformer", "vae")
+NETWORKS: dict[str, Any] = {
+    "transformer": MochiTransformer3DModel,
+    "text_encoder": T5EncoderModel,
+    "vae": AutoencoderKLMochi,
+}
 VARIANT = "bf16"
 
 
@@ -24,10 +31,10 @@ class MochiParts:
     vae: AutoencoderKLMochi
 
 
-def load(source: str, device: str, *, text_device: str | None = None) -> MochiParts:
+def load(source: str, device: str, *, on_cpu: Collection[str] = ()) -> MochiParts:
     """Load the checkpoint `source` to `device`.
 
-    On a GPU everything is bfloat16. The authors run the text encoder in float32, the transformer
+    For a GPU everything is bfloat16. The authors run the text encoder in float32, the transformer
     in bfloat16 and decode under bfloat16 autocast (genmoai/mochi@0c86aeb
     src/genmo/mochi_preview/pipelines.py, decode_latents); T5 in bfloat16 is what diffusers'
     documentation of Mochi loads. On the CPU everything is float32.
@@ -35,7 +42,7 @@ def load(source: str, device: str, *, text_device: str | None = None) -> MochiPa
     Args:
         source: a diffusers folder, or a hub id whose files are in the hub cache (HF_HOME).
         device: "cpu", "cuda" or "cuda:N".
-        text_device: where the text encoder goes, if elsewhere.
+        on_cpu: parts that stay on the CPU: "text_encoder", "transformer", "vae".
 
     Raises:
         FileNotFoundError: the checkpoint, or a part of it, is not on this disk.
@@ -44,16 +51,37 @@ def load(source: str, device: str, *, text_device: str | None = None) -> MochiPa
     folder = local_folder(source)
     check_folder(folder)
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
+    parts = {}
     # The largest first, and moved before the next is read: memory of the host peaks lowest.
-    transformer = _load_network(MochiTransformer3DModel, folder / "transformer", dtype).to(device)
-    text_encoder = _load_network(T5EncoderModel, folder / "text_encoder", dtype)
-    vae = _load_network(AutoencoderKLMochi, folder / "vae", dtype).to(device)
-    return MochiParts(
-        tokenizer=AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
-        text_encoder=text_encoder.to(text_device or device),
-        transformer=transformer,
-        vae=vae,
-    )
+    for name, kind in NETWORKS.items():
+        network = _load_network(kind, folder / name, dtype)
+        parts[name] = network.to("cpu" if name in on_cpu else device)
+    tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+    return MochiParts(tokenizer=tokenizer, **parts)
+
+
+def weights_gb(source: str, dtype: torch.dtype) -> dict[str, float]:
+    """Return the size in GiB of each network once loaded, as `<part>_gb`, from the files' headers.
+
+    Raises: FileNotFoundError, ValueError: as `load`.
+    """
+    folder = local_folder(source)
+    check_folder(folder)
+    return {
+        f"{name}_gb": _num_weights(folder / name, dtype) * dtype.itemsize / 2**30
+        for name in NETWORKS
+    }
+
+
+def _num_weights(folder: Path, dtype: torch.dtype) -> int:
+    variant = stored_variant(folder, dtype)
+    total = 0
+    for path in folder.glob("*.safetensors"):
+        if (f".{VARIANT}" in path.name) == (variant is not None):
+            with safe_open(path, "pt") as file:
+                keys = file.keys()
+                total += sum(prod(file.get_slice(key).get_shape()) for key in keys)
+    return total
 
 
 def local_folder(source: str) -> Path:
@@ -75,7 +103,7 @@ def check_folder(folder: Path) -> None:
     kind = json.loads(index_path.read_text()).get("_class_name")
     if kind != "MochiPipeline":
         raise ValueError(f"{folder.name} is a checkpoint of {kind}, not of MochiPipeline")
-    for name in COMPONENTS:
+    for name in ("tokenizer", *NETWORKS):
         config = "tokenizer_config.json" if name == "tokenizer" else "config.json"
         if not (folder / name / config).is_file():
             raise FileNotFoundError(f"{folder.name} lacks its part {name!r} ({name}/{config})")

@@ -10,7 +10,7 @@ from diffusers import MochiPipeline
 from safetensors.torch import load_file, save_file
 
 from deployments.models.mochi1.loading import load, stored_variant
-from tests.models.mochi1.conftest import tiny_transformer
+from tests.tiny_mochi import tiny_transformer
 
 FILES = {
     "transformer": "diffusion_pytorch_model.safetensors",

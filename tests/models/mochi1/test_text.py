@@ -7,7 +7,7 @@ import torch
 from diffusers import MochiPipeline
 
 from deployments.models.mochi1.text import MAX_TOKENS, PromptEncoder
-from tests.models.mochi1.conftest import TEXT_DIM
+from tests.tiny_mochi import TEXT_DIM
 
 
 @pytest.fixture

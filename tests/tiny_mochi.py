@@ -1,8 +1,5 @@
-"""A tiny Mochi with random weights, in the folder layout of diffusers."""
+"""A tiny Mochi with random weights: the real classes, small."""
 
-from pathlib import Path
-
-import pytest
 import torch
 from diffusers import (
     AutoencoderKLMochi,
@@ -83,17 +80,3 @@ def tiny_pipeline() -> MochiPipeline:
         transformer=tiny_transformer(),
         force_zeros_for_empty_prompt=True,
     )
-
-
-@pytest.fixture(scope="session")
-def pipeline() -> MochiPipeline:
-    pipeline = tiny_pipeline()
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
-
-
-@pytest.fixture(scope="session")
-def folder(pipeline: MochiPipeline, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("checkpoints") / "mochi-random"
-    pipeline.save_pretrained(folder)
-    return folder

@@ -1,0 +1,222 @@
+"""Mochi 1 as a backend: its card, its checkpoint, and the generation of one video.
+
+A plain class that `deployments.video_model.VideoModel` drives on one thread. torch is imported in
+`load()` only, so that the wiring may ask for the card without it.
+"""
+
+import os
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar
+
+from deployments.core import memory
+from deployments.core.checkpoints import Checkpoint, GenerationConfig, Published
+from deployments.core.config import ModelConfig
+from deployments.core.errors import InsufficientVram
+from deployments.core.events import BackendEvent, Decoded, Notice, PhaseBegan, Step
+from deployments.core.memory import Clip, Placement, Weights
+from deployments.core.spec import AREA_TOLERANCE, PATCH, ModelCard, VideoSpec
+
+if TYPE_CHECKING:
+    import torch
+
+    from deployments.models.mochi1.loading import MochiParts
+    from deployments.models.mochi1.text import PromptEncoder
+
+FRAME_STEP = 6
+LATENT_CHANNELS, LATENT_SIDE = 12, 8
+# The quick example of diffusers' documentation takes 28 of the 64 steps.
+DRAFT_SHARE = 28 / 64
+TRUNCATED = "The {name} is longer than the 256 tokens that Mochi reads; its end was left out."
+
+
+class Mochi:
+    """One loaded Mochi.
+
+    Args:
+        device: "cpu", or "cuda" for the first GPU that this process sees.
+    """
+
+    # genmo/mochi-1-preview's README: 848x480, up to 163 frames; the defaults are those of
+    # diffusers 0.42.1 pipelines/mochi/pipeline_mochi.py.
+    published: ClassVar[Published] = Published(
+        repo_id="genmo/mochi-1-preview",
+        generation=GenerationConfig(
+            native_area=848 * 480, max_frames=163, num_inference_steps=64, guidance_scale=4.5
+        ),
+    )
+    bundled: ClassVar[str] = "mochi-tiny"
+
+    @staticmethod
+    def card(config: ModelConfig, checkpoint: Checkpoint) -> ModelCard:
+        """Return what Mochi can do with this checkpoint."""
+        generation = checkpoint.generation
+        # A checkpoint with a schedule of its own is distilled to few steps and has no draft.
+        distilled = generation.linear_steps is not None
+        draft_steps = max(2, round(generation.num_inference_steps * DRAFT_SHARE))
+        return ModelCard(
+            name=config.name,
+            checkpoint=checkpoint.label,
+            bundled=checkpoint.bundled,
+            native_area=generation.native_area,
+            max_frames=generation.max_frames,
+            frame_step=FRAME_STEP,
+            accepts_image=False,
+            num_inference_steps=generation.num_inference_steps,
+            guidance_scale=generation.guidance_scale,
+            draft_steps=None if distilled else draft_steps,
+            example_prompts=generation.example_prompts,
+        )
+
+    def __init__(self, config: ModelConfig, checkpoint: Checkpoint, device: str) -> None:
+        self._name, self._cpu_threads = config.name, config.cpu_threads
+        self._checkpoint, self._device = checkpoint, device
+        self._parts: MochiParts
+        self._prompts: PromptEncoder
+        self._weights: Weights
+        self._placement = memory.PLACEMENTS[0]
+
+    def load(self) -> None:
+        """Load the checkpoint and decide which networks stay on the GPU.
+
+        Raises:
+            FileNotFoundError: a part is not on this disk.
+            ValueError: it is not a Mochi checkpoint, or its weights do not fit.
+        """
+        import torch
+
+        from deployments.models.mochi1 import loading
+        from deployments.models.mochi1.text import PromptEncoder
+
+        if self._device == "cpu":
+            # Ray sets OMP_NUM_THREADS to the replica's share of the CPUs, which is a fraction.
+            torch.set_num_threads(self._cpu_threads or len(os.sched_getaffinity(0)))
+        dtype = torch.float32 if self._device == "cpu" else torch.bfloat16
+        self._weights = Weights(**loading.weights_gb(self._checkpoint.source, dtype))
+        on_cpu: set[str] = set()
+        if self._device != "cpu":
+            available_gb = _available_gb(self._device)
+            self._placement = memory.mochi_placement(
+                _largest_clip(self._checkpoint.generation), self._weights, available_gb
+            )
+            on_cpu = _resting_on_cpu(self._placement)
+        self._parts = loading.load(self._checkpoint.source, self._device, on_cpu=on_cpu)
+        self._prompts = PromptEncoder(self._parts.tokenizer, self._parts.text_encoder)
+
+    def generate(self, spec: VideoSpec) -> Iterator[BackendEvent]:
+        """Make the frames of `spec`; each `next()` does at most one step or decodes one latent.
+
+        Raises:
+            InsufficientVram: it does not fit on the GPU; before the start where that is foreseen.
+        """
+        import torch
+
+        self._refuse_too_large(spec)
+        try:
+            yield PhaseBegan("text")
+            positive = self._prompts.encode(spec.prompt)
+            negative = self._prompts.encode(spec.negative_prompt)
+            for name, prompt in (("prompt", positive), ("negative prompt", negative)):
+                if prompt.truncated:
+                    yield Notice(TRUNCATED.format(name=name))
+            yield PhaseBegan("denoise")
+            latents = yield from self._denoise(spec, positive.embedding, negative.embedding)
+            yield PhaseBegan("decode")
+            yield from self._decode(spec, latents)
+        except torch.OutOfMemoryError as error:
+            raise InsufficientVram(
+                self._name, self._need_gb(spec), _available_gb(self._device)
+            ) from error
+        finally:
+            self._rest()
+
+    def _denoise(
+        self, spec: VideoSpec, positive: "torch.Tensor", negative: "torch.Tensor"
+    ) -> "Generator[BackendEvent, None, torch.Tensor]":
+        from deployments.models.mochi1.sampling import denoise, initial_noise
+
+        num_latents = (spec.generated_frames - 1) // FRAME_STEP + 1
+        height, width = spec.generated_height // LATENT_SIDE, spec.generated_width // LATENT_SIDE
+        latents = initial_noise(spec.seed, (1, LATENT_CHANNELS, num_latents, height, width))
+        steps = denoise(
+            self._parts.transformer.to(self._device),
+            latents,
+            positive,
+            negative,
+            _sigmas(self._checkpoint.generation, spec.num_inference_steps),
+            spec.guidance_scale,
+        )
+        with closing(steps):
+            for state in steps:
+                latents = state.latents
+                yield Step(state.step, spec.num_inference_steps)
+        return latents
+
+    def _decode(self, spec: VideoSpec, latents: "torch.Tensor") -> Iterator[BackendEvent]:
+        from deployments.models.mochi1.decode import decode, denormalise, to_uint8
+
+        if self._placement.take_turns or spec.low_vram:
+            self._parts.transformer.to("cpu")
+        vae = self._parts.vae.to(self._device)
+        first_frame = 0
+        with closing(decode(vae, denormalise(vae, latents))) as runs:
+            for run in runs:
+                frames = to_uint8(run[:, :, : spec.num_frames - first_frame])
+                yield Decoded(frames, first_frame)
+                first_frame += len(frames)
+
+    def _refuse_too_large(self, spec: VideoSpec) -> None:
+        if self._device != "cpu":
+            memory.refuse_too_large(self._name, self._need_gb(spec), _available_gb(self._device))
+
+    def _need_gb(self, spec: VideoSpec) -> float:
+        placement = self._placement
+        if spec.low_vram:
+            placement = replace(placement, take_turns=True)
+        return memory.mochi_need_gb(Clip.of(spec), self._weights, placement)
+
+    def _rest(self) -> None:
+        """Leave the GPU as it was after loading: the card may be shared."""
+        if self._device == "cpu":
+            return
+        import torch
+
+        on_cpu = _resting_on_cpu(self._placement)
+        for name in ("transformer", "vae"):
+            getattr(self._parts, name).to("cpu" if name in on_cpu else self._device)
+        torch.cuda.empty_cache()
+
+
+def _resting_on_cpu(placement: Placement) -> set[str]:
+    """Return the parts that are not on the GPU between jobs."""
+    on_cpu = set() if placement.text_on_gpu else {"text_encoder"}
+    return on_cpu | ({"transformer", "vae"} if placement.take_turns else set())
+
+
+def _largest_clip(generation: GenerationConfig) -> Clip:
+    """Return the largest clip that a checkpoint generates: longest, and a square of most area."""
+    side = int((generation.native_area * AREA_TOLERANCE) ** 0.5) // PATCH * PATCH
+    return Clip(side, side, generation.max_frames)
+
+
+def _sigmas(generation: GenerationConfig, num_steps: int) -> list[float]:
+    """Return the checkpoint's schedule; its linear part keeps its share of other step counts."""
+    from deployments.models.mochi1.sampling import linear_quadratic
+
+    linear_steps = generation.linear_steps
+    if linear_steps is not None and num_steps != generation.num_inference_steps:
+        share = linear_steps / generation.num_inference_steps
+        linear_steps = min(max(1, round(num_steps * share)), num_steps - 1)
+    return linear_quadratic(num_steps, generation.threshold_noise, linear_steps)
+
+
+def _available_gb(device: str) -> float:
+    """Return what this process can have on the GPU, in GiB: what is free and what it holds."""
+    import torch
+
+    free, _ = torch.cuda.mem_get_info(device)
+    return (free + torch.cuda.memory_reserved(device)) / memory.GIB
+
+
+BACKEND = Mochi

@@ -1,0 +1,27 @@
+"""Fixtures that several rooms share."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from diffusers import MochiPipeline
+
+
+@pytest.fixture(scope="session")
+def pipeline() -> "MochiPipeline":
+    """A tiny random Mochi as diffusers' pipeline. A test leaves it as it was."""
+    from tests.tiny_mochi import tiny_pipeline
+
+    pipeline = tiny_pipeline()
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@pytest.fixture(scope="session")
+def folder(pipeline: "MochiPipeline", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, saved in the folder layout of diffusers."""
+    folder = tmp_path_factory.mktemp("checkpoints") / "mochi-random"
+    pipeline.save_pretrained(folder)
+    return folder

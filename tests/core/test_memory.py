@@ -1,0 +1,70 @@
+"""What a video takes on the GPU, against figures counted on the full-size networks."""
+
+import pytest
+import torch
+from diffusers import AutoencoderKLMochi, MochiTransformer3DModel
+
+from deployments.core.errors import InsufficientVram
+from deployments.core.memory import (
+    GIB,
+    PLACEMENTS,
+    Clip,
+    Weights,
+    mochi_need_gb,
+    mochi_placement,
+    mochi_tokens,
+    refuse_too_large,
+)
+
+# bfloat16: 10.03, 4.76 and 0.46 thousand million parameters.
+FULL_SIZE = Weights(transformer_gb=18.7, text_encoder_gb=8.9, vae_gb=0.86)
+DEFAULT, LONGEST = Clip(720, 720, 67), Clip(848, 480, 163)
+RESIDENT, TEXT_ON_CPU, IN_TURNS = PLACEMENTS
+
+
+def test_the_default_request_is_24300_tokens_and_the_longest_native_clip_44520() -> None:
+    """genmo's README counts 44,520 visual tokens for 848x480 and 163 frames."""
+    assert mochi_tokens(DEFAULT) == 24_300
+    assert mochi_tokens(LONGEST) == 44_520
+
+
+def test_the_full_size_networks_weigh_what_the_formulas_take() -> None:
+    """Counted on the meta device, without memory for the weights."""
+    with torch.device("meta"):
+        transformer, vae = MochiTransformer3DModel(), AutoencoderKLMochi()
+    for network, size_gb in ((transformer, FULL_SIZE.transformer_gb), (vae, FULL_SIZE.vae_gb)):
+        count = sum(parameter.numel() for parameter in network.parameters())
+        assert 2 * count / GIB == pytest.approx(size_gb, abs=0.05)
+
+
+def test_denoising_and_decoding_do_not_add_up() -> None:
+    """The need is the weights, the larger of both peaks and the overhead."""
+    need = mochi_need_gb(DEFAULT, FULL_SIZE, TEXT_ON_CPU)
+    assert need == pytest.approx(18.7 + 0.86 + 12.7e3 * 720 * 720 / GIB + 1.5)
+    longer = mochi_need_gb(Clip(720, 720, 241), FULL_SIZE, TEXT_ON_CPU)
+    assert longer == pytest.approx(18.7 + 0.86 + 97e3 * 41 * 45 * 45 / GIB + 1.5)
+
+
+def test_each_placement_takes_less_than_the_one_before() -> None:
+    """They are listed from fast to small."""
+    needs = [mochi_need_gb(DEFAULT, FULL_SIZE, placement) for placement in PLACEMENTS]
+    assert needs == sorted(needs, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("available_gb", "expected"),
+    [(138.0, RESIDENT), (39.0, RESIDENT), (30.0, TEXT_ON_CPU), (23.5, IN_TURNS), (4.0, IN_TURNS)],
+)
+def test_the_fastest_placement_that_fits_is_taken(available_gb: float, expected: object) -> None:
+    """A card of 24 GB serves the default request with the networks taking turns."""
+    assert mochi_placement(LONGEST, FULL_SIZE, available_gb) == expected
+    assert mochi_need_gb(DEFAULT, FULL_SIZE, IN_TURNS) < 23.5
+
+
+def test_what_does_not_fit_is_refused_in_the_documented_sentence() -> None:
+    """The sentence of the API reference."""
+    refuse_too_large("mochi", 4.2, 4.2)
+    with pytest.raises(InsufficientVram) as refusal:
+        refuse_too_large("mochi", 6.0, 4.2)
+    sentence = "Insufficient VRAM: mochi needs ~6.0GB, but only 4.2GB available."
+    assert str(refusal.value) == sentence
