@@ -12,6 +12,7 @@ from pathlib import Path
 
 from deployments.core import mp4
 from deployments.core.events import EncodedVideo, EncodeOrder, Frames
+from deployments.core.ffmpeg import STUCK_AFTER_S
 from deployments.core.log import logger
 from deployments.core.mp4_boxes import Mp4Info
 from deployments.core.outputs import PartFile
@@ -20,7 +21,7 @@ from deployments.core.outputs import PartFile
 class Encoder:
     """Makes the files of jobs."""
 
-    def __init__(self, stuck_after_s: float = mp4.STUCK_AFTER_S) -> None:
+    def __init__(self, stuck_after_s: float = STUCK_AFTER_S) -> None:
         """Args:
         stuck_after_s: ffmpeg is killed when it makes no progress for so long.
         """

@@ -7,27 +7,34 @@ is never seen under its final name is the work of `outputs.PartFile`.
 import asyncio
 import contextlib
 import math
-import os
-import selectors
-import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import IO, Any, Self, TypeVar
-
-import imageio_ffmpeg
+from typing import Self
 
 from deployments.core.errors import EncodingFailed
 from deployments.core.events import Frames
+from deployments.core.ffmpeg import STUCK_AFTER_S, Ffmpeg, FfmpegError, ffmpeg_path, in_thread
 from deployments.core.log import logger
 from deployments.core.mp4_boxes import Mp4Info, NotAnMp4, probe
 
-STUCK_AFTER_S = 120.0
-STDERR_KEPT_BYTES = 8192
-WRITE_BYTES = 1 << 20
+# Callers find all about MP4 files here.
+__all__ = [
+    "Mp4Info",
+    "Mp4Settings",
+    "Mp4Writer",
+    "NotAnMp4",
+    "encode_arguments",
+    "estimate_size_bytes",
+    "ffmpeg_path",
+    "geometry_filter",
+    "no_space_left",
+    "probe",
+    "verify",
+]
+
 # What libx264 needed at crf 18 for detailed footage, rounded up; only for messages and estimates.
 BYTES_PER_PIXEL = 0.15
 BT709 = (1, 1, 1)
@@ -39,8 +46,6 @@ _TO_BT709 = (
     f"scale=out_color_matrix=bt709:out_range=tv:{_SCALE_FLAGS},format=yuv420p,"
     "setparams=range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709"
 )
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -55,17 +60,6 @@ class Mp4Settings:
     crf: int = 18
     preset: str = "medium"
     comment: str | None = None
-
-
-def ffmpeg_path() -> str:
-    """Return the ffmpeg in use: imageio-ffmpeg's own, or the one IMAGEIO_FFMPEG_EXE names.
-
-    Raises: EncodingFailed: there is none.
-    """
-    try:
-        return str(imageio_ffmpeg.get_ffmpeg_exe())
-    except RuntimeError as error:
-        raise EncodingFailed("ffmpeg is missing; imageio-ffmpeg brings it") from error
 
 
 def estimate_size_bytes(width: int, height: int, num_frames: int) -> int:
@@ -116,7 +110,7 @@ class Mp4Writer:
         """
         self._path, self._settings = path, settings
         self._stuck_after_s, self._pass_fds = stuck_after_s, pass_fds
-        self._process: _Ffmpeg | None = None
+        self._process: Ffmpeg | None = None
         self.num_frames = 0
 
     async def __aenter__(self) -> Self:
@@ -141,7 +135,7 @@ class Mp4Writer:
                 f"frames are {frames.dtype} {frames.shape}, expected uint8 (T, {wanted[0]}, "
                 f"{wanted[1]}, 3)"
             )
-        await _in_thread(process, self._write, process, frames)
+        await in_thread(process, self._write, process, frames)
         self.num_frames += len(frames)
 
     async def finish(self) -> None:
@@ -152,7 +146,7 @@ class Mp4Writer:
         if self.num_frames == 0:
             raise EncodingFailed("there are no frames to encode")
         process = self._running()
-        await _in_thread(process, self._finish, process)
+        await in_thread(process, self._finish, process)
         await self.abort()  # it has ended; this closes its pipes
 
     async def abort(self) -> None:
@@ -162,7 +156,7 @@ class Mp4Writer:
             process.kill()
             await asyncio.to_thread(process.close)
 
-    def _running(self) -> "_Ffmpeg":
+    def _running(self) -> Ffmpeg:
         if self._process is None:
             raise EncodingFailed("the writer is not open")
         return self._process
@@ -172,19 +166,19 @@ class Mp4Writer:
         with tempfile.TemporaryFile() as metadata:
             metadata.write(b"comment=" + (self._settings.comment or "").encode())
             metadata.seek(0)
-            self._process = _Ffmpeg(
+            self._process = Ffmpeg(
                 encode_arguments(self._path, self._settings, f"/dev/fd/{metadata.fileno()}"),
                 stuck_after_s=self._stuck_after_s,
                 pass_fds=(metadata.fileno(), *self._pass_fds),
                 progress=lambda: _size(self._path),
             )
 
-    def _write(self, process: "_Ffmpeg", frames: Frames) -> None:
+    def _write(self, process: Ffmpeg, frames: Frames) -> None:
         with self._explained():
             for frame in frames:
                 process.write(memoryview(frame if frame.flags.c_contiguous else frame.copy()))
 
-    def _finish(self, process: "_Ffmpeg") -> None:
+    def _finish(self, process: Ffmpeg) -> None:
         with self._explained():
             process.finish()
 
@@ -275,7 +269,7 @@ async def verify(
 async def _count_decoded(
     path: Path, width: int, height: int, num_frames: int, stuck_after_s: float
 ) -> int:
-    process = _Ffmpeg(
+    process = Ffmpeg(
         [
             *("-hide_banner", "-nostdin", "-loglevel", "error", "-xerror", "-threads", "2"),
             *("-i", f"file:{path}", "-map", "0:v", "-fps_mode", "passthrough"),
@@ -285,7 +279,7 @@ async def _count_decoded(
         stuck_after_s=stuck_after_s,
     )
     try:
-        lines = (await _in_thread(process, process.finish)).splitlines()
+        lines = (await in_thread(process, process.finish)).splitlines()
     except FfmpegError as error:
         raise _explain(error, width, height, num_frames) from error
     finally:
@@ -295,128 +289,6 @@ async def _count_decoded(
         logger.error("ffmpeg could not decode %s: %s", path.name, process.log)
         raise EncodingFailed("the encoded file does not decode without errors")
     return sum(not line.startswith(b"#") for line in lines)
-
-
-class FfmpegError(Exception):
-    """ffmpeg ended badly. `log` is the end of what it said, for our log and not for clients."""
-
-    def __init__(self, reason: str, log: str) -> None:
-        super().__init__(reason, log)
-        self.reason, self.log = reason, log
-
-    def __str__(self) -> str:
-        return f"{self.reason}: {self.log}" if self.log else self.reason
-
-
-class _Ffmpeg:
-    """A running ffmpeg with its three pipes. Every method blocks, except `kill`, which may be
-    called from another thread and makes the others return."""
-
-    def __init__(
-        self,
-        arguments: list[str],
-        *,
-        stuck_after_s: float,
-        pass_fds: tuple[int, ...] = (),
-        progress: Callable[[], object] = lambda: None,
-    ) -> None:
-        try:
-            self._child = subprocess.Popen(
-                [ffmpeg_path(), *arguments],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                pass_fds=pass_fds,
-                bufsize=0,
-            )
-        except OSError as error:
-            raise EncodingFailed(f"ffmpeg cannot be started: {error.strerror}") from error
-        self._stuck_after_s, self._progress = stuck_after_s, progress
-        self._stdout, self._stderr = bytearray(), bytearray()
-        self._stdin = _pipe(self._child.stdin)
-        self._selector = selectors.DefaultSelector()
-        for stream, kept in (
-            (self._child.stdout, self._stdout),
-            (self._child.stderr, self._stderr),
-        ):
-            self._selector.register(_pipe(stream), selectors.EVENT_READ, kept)
-        os.set_blocking(self._stdin.fileno(), False)
-
-    def write(self, data: memoryview) -> None:
-        """Feed all of `data` to stdin. Raises: FfmpegError."""
-        left = data.cast("B")
-        self._selector.register(self._stdin, selectors.EVENT_WRITE)
-        try:
-            while left:
-                if self._read_and_wait(self._stuck_after_s):
-                    left = left[os.write(self._stdin.fileno(), left[:WRITE_BYTES]) :]
-        except (BrokenPipeError, ConnectionResetError):
-            raise self._failure("ffmpeg ended before it had all frames") from None
-        finally:
-            self._selector.unregister(self._stdin)
-
-    def finish(self) -> bytes:
-        """Close stdin, wait for the end and return stdout. Raises: FfmpegError."""
-        self._stdin.close()
-        while self._selector.get_map():
-            self._read_and_wait(self._stuck_after_s)
-        self._child.wait()
-        if self._child.returncode != 0:
-            raise self._failure(f"ffmpeg ended with status {self._child.returncode}")
-        return bytes(self._stdout)
-
-    @property
-    def log(self) -> str:
-        """The end of what ffmpeg said on stderr."""
-        return bytes(self._stderr[-STDERR_KEPT_BYTES:]).decode(errors="replace").strip()
-
-    def kill(self) -> None:
-        """Stop ffmpeg at once."""
-        self._child.kill()
-
-    def close(self) -> None:
-        """Wait for the end and close the pipes."""
-        self._child.wait()
-        for stream in (self._child.stdin, self._child.stdout, self._child.stderr):
-            _pipe(stream).close()
-        self._selector.close()
-
-    def _read_and_wait(self, timeout_s: float) -> bool:
-        """Wait until something moves and read what came; True when stdin takes more.
-
-        What `progress` returns counts as movement when it changes: at the end of a clip ffmpeg
-        writes for a while without reading or saying anything.
-        """
-        deadline, seen = time.monotonic() + timeout_s, self._progress()
-        while not (events := self._selector.select(min(timeout_s, 1.0))):
-            if (now := self._progress()) != seen:
-                deadline, seen = time.monotonic() + timeout_s, now
-            if time.monotonic() > deadline:
-                self.kill()
-                raise self._failure(f"ffmpeg made no progress for {timeout_s:.0f} s")
-        writable = False
-        for key, _ in events:
-            if key.fileobj is self._stdin:
-                writable = True
-            elif data := os.read(key.fd, 65536):
-                key.data.extend(data)
-                del self._stderr[:-STDERR_KEPT_BYTES]
-            else:
-                self._selector.unregister(key.fileobj)
-        return writable
-
-    def _failure(self, reason: str) -> FfmpegError:
-        """Collect ffmpeg's last words; it has ended, or is about to."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._child.wait(timeout=1)
-        self._child.kill()
-        self._child.wait()
-        stderr = _pipe(self._child.stderr)
-        os.set_blocking(stderr.fileno(), False)
-        self._stderr.extend(stderr.read() or b"")
-        if self._child.returncode < 0:
-            reason = f"{reason} (signal {-self._child.returncode})"
-        return FfmpegError(reason, self.log)
 
 
 def _explain(error: FfmpegError, width: int, height: int, num_frames: int) -> EncodingFailed:
@@ -433,28 +305,8 @@ def no_space_left(need_bytes: int) -> EncodingFailed:
     return EncodingFailed(f"no space left in outputs/ (needs about {need_mb} MB)")
 
 
-async def _in_thread(process: _Ffmpeg, step: Callable[..., T], *args: Any) -> T:
-    """Run a blocking step of `process` in a thread. When cancelled, the process is killed and the
-    step ends before the cancellation goes on, so that nothing writes behind the caller's back."""
-    running = asyncio.ensure_future(asyncio.to_thread(step, *args))
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        process.kill()
-        await asyncio.wait([running])
-        if not running.cancelled():
-            running.exception()  # it says that ffmpeg was killed, which we know
-        raise
-
-
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError:
         return -1
-
-
-def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
-    if stream is None:
-        raise RuntimeError("the process was started without this pipe")
-    return stream

@@ -15,11 +15,11 @@ import pytest
 
 from deployments.core.errors import EncodingFailed
 from deployments.core.events import Frames
+from deployments.core.ffmpeg import ffmpeg_path
 from deployments.core.mp4 import (
     Mp4Settings,
     Mp4Writer,
     encode_arguments,
-    ffmpeg_path,
     geometry_filter,
     verify,
 )
