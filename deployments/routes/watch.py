@@ -40,7 +40,10 @@ class StateWatch:
         """Refresh until cancelled."""
         psutil.cpu_percent(interval=None)  # the first reading has nothing to compare with
         while True:
-            await self.refresh()
+            try:
+                await self.refresh()
+            except Exception:  # a watch that dies would tell for ever how things once were
+                logger.exception("the state could not be read; trying again")
             await asyncio.sleep(REFRESH_S)
 
     async def refresh(self) -> None:

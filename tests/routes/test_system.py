@@ -124,6 +124,28 @@ def test_both_answer_at_once_while_the_jobs_deployment_is_down(
     assert info.json()["device_name"] == "NVIDIA H200"
 
 
+def test_the_watch_outlives_an_error_that_nobody_expected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would otherwise report for ever how things once were."""
+    monkeypatch.setattr("deployments.routes.watch.REFRESH_S", 0.01)
+    with open_api(tmp_path) as api:
+        broken = iter([None] * 3)
+        state = api.jobs.state
+
+        async def fail_three_times() -> object:
+            for _ in broken:
+                raise ZeroDivisionError
+            return await state()
+
+        monkeypatch.setattr(api.jobs, "state", fail_three_times)
+        api.jobs.replicas = (replica("failed"),)
+        deadline = time.monotonic() + 5
+        while api.http.get("/health").json()["status"] != "unhealthy":
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
 def test_system_info_without_a_gpu_keeps_its_types(api: Api) -> None:
     """CPU and zeros instead of nulls."""
     info = api.http.get("/system-info").json()
