@@ -28,12 +28,14 @@ def deploy_nothing() -> None:
     async def nothing() -> dict[str, str]:
         return {}
 
-    @serve.deployment(ray_actor_options={"num_cpus": 0.1}, max_ongoing_requests=200)
     @serve.ingress(app)
     class Nothing:
-        pass
+        """Answers."""
 
-    serve.run(Nothing.bind(), name="nothing", route_prefix=PATHS["nothing"])
+    deployment = serve.deployment(
+        name="nothing", ray_actor_options={"num_cpus": 0.1}, max_ongoing_requests=200
+    )(Nothing)
+    serve.run(deployment.bind(), name="nothing", route_prefix=PATHS["nothing"])
 
 
 def sample(url: str, seconds: float, rate: float) -> dict[str, list[float]]:

@@ -114,7 +114,7 @@ class JobRun:
                 done = await encoder.encode(order, refs)
                 break
             except Exception as error:
-                if attempt == ENCODE_ATTEMPTS or not encoder_is_lost(error):
+                if attempt == ENCODE_ATTEMPTS or not is_dead(error):
                     raise
                 logger.warning("video_id=%s: encoder lost, trying again", self._job.id)
         await self._owned(self._store.finish, done.size_bytes)
@@ -181,33 +181,6 @@ def _version(name: str) -> str:
         return "unknown"
 
 
-def is_lost(error: BaseException) -> bool:
-    """Whether `error` means that a process, node or object died, so that the job may run again.
-
-    Looks through the wrapper of an error raised in another replica. OwnerDiedError comes when a
-    model dies after it stored its frames; it is not a RayActorError.
-    """
-    from ray.exceptions import (
-        NodeDiedError,
-        ObjectLostError,
-        RayActorError,
-        RayTaskError,
-        WorkerCrashedError,
-    )
-
-    if isinstance(error, RayActorError | ObjectLostError | NodeDiedError | WorkerCrashedError):
-        return True
-    cause = error.cause if isinstance(error, RayTaskError) else None
-    return isinstance(cause, BaseException) and cause is not error and is_lost(cause)
-
-
-def encoder_is_lost(error: BaseException) -> bool:
-    """Whether the encoder itself died, not the frames it was given."""
-    from ray.exceptions import RayActorError
-
-    return isinstance(error, RayActorError)
-
-
 def cause_of(error: BaseException) -> BaseException:
     """Return the error that a replica raised, without the wrapper that carried it here."""
     from ray.exceptions import RayTaskError
@@ -215,3 +188,22 @@ def cause_of(error: BaseException) -> BaseException:
     if isinstance(error, RayTaskError) and isinstance(error.cause, BaseException):
         return error.cause
     return error
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether `error` means that a process, node or object died, so that the job may run again.
+
+    Looks through the wrapper of an error raised in another replica. OwnerDiedError, an
+    ObjectLostError, comes when a model dies after it stored its frames.
+    """
+    from ray.exceptions import NodeDiedError, ObjectLostError, WorkerCrashedError
+
+    cause = cause_of(error)
+    return is_dead(cause) or isinstance(cause, ObjectLostError | NodeDiedError | WorkerCrashedError)
+
+
+def is_dead(error: BaseException) -> bool:
+    """Whether the replica that was called has died, as opposed to something it needed."""
+    from ray.exceptions import RayActorError
+
+    return isinstance(error, RayActorError)

@@ -8,7 +8,7 @@ waiting job are exact. The work of one run is in `job_run`, what is known of the
 import asyncio
 import contextlib
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -25,7 +25,7 @@ from deployments.core.errors import (
     QueueFull,
     VideoServiceError,
 )
-from deployments.core.events import JobView, ReplicaState, ServiceState
+from deployments.core.events import JobView, ReplicaState, ServiceState, Wanted
 from deployments.core.job_store import Job, JobStore
 from deployments.core.log import logger
 from deployments.core.spec import ModelCard, VideoRequest, choose_models, resolve
@@ -36,6 +36,7 @@ from deployments.job_run import (
     ModelClient,
     OwnershipLost,
     cause_of,
+    is_dead,
     is_lost,
 )
 
@@ -59,7 +60,7 @@ class Jobs:
         self._cards = {card.name: card for card in cards}
         self._fleet = Fleet({model.name: model.num_replicas for model in config.models})
         self._owner = owner.this_process()
-        self._generating: Counter[str] = Counter()
+        self._generating: defaultdict[str, set[str]] = defaultdict(set)
         self._runs: dict[str, asyncio.Task[None]] = {}
         self._changes: dict[str, asyncio.Event] = {}
         self._wake = asyncio.Event()
@@ -134,14 +135,15 @@ class Jobs:
             taken_at=time.time(),
         )
 
-    async def report(self, state: ReplicaState) -> bool:
-        """Take a model replica's state; the answer is whether the job it runs is still wanted."""
+    async def report(self, state: ReplicaState) -> Wanted:
+        """Take a model replica's state; the answer says which of its work is still wanted."""
         self._fleet.report(state)
         self._wake.set()
-        if state.job_id is None:
-            return True
-        job = await self._db(self._store.get, state.job_id)
-        return job is not None and job.owner == state.job_owner and job.status == "in_progress"
+        running = {job.id: job.owner for job in await self._db(self._store.in_progress)}
+        return Wanted(
+            job=state.job_id is not None and running.get(state.job_id) == state.job_owner,
+            frames=frozenset(state.holding) & running.keys(),
+        )
 
     # --- running ------------------------------------------------------------------------
 
@@ -155,7 +157,7 @@ class Jobs:
                 self._announce(job.id)
                 continue
             for name in job.candidates:
-                if self._generating[name] < self._fleet.ready(name) and name in self._cards:
+                if len(self._generating[name]) < self._fleet.ready(name):
                     await self._start(job, name)
                     break
 
@@ -164,7 +166,6 @@ class Jobs:
         lease = time.time() + LEASE_S
         if not await self._db(self._store.claim, job.id, self._owner, lease, spec):
             return
-        self._generating[name] += 1
         run = JobRun(
             job,
             spec,
@@ -174,18 +175,20 @@ class Jobs:
             config=self._config,
             on_change=partial(self._announce, job.id),
         )
-        self._runs[job.id] = asyncio.create_task(self._run(job.id, name, run), name=job.id)
+        self._generating[name].add(job.id)
+        task = asyncio.create_task(self._run(job.id, name, run), name=job.id)
+        self._runs[job.id] = task
+        # Not left to the task itself: one that is cancelled before its first step runs no
+        # `finally`.
+        task.add_done_callback(partial(self._end_of_run, job.id, name))
         self._announce(job.id)
 
     async def _run(self, job_id: str, name: str, run: JobRun) -> None:
         """Run a claimed job to one of its ends and write that end to the row."""
         began = time.monotonic()
         try:
-            try:
-                refs = await run.generate(self._models[name])
-            finally:
-                self._generating[name] -= 1
-                self._wake.set()
+            refs = await run.generate(self._models[name])
+            self._free(job_id, name)
             await run.encode(self._encoder, refs)
             self._job_s = 0.7 * self._job_s + 0.3 * (time.monotonic() - began)
             logger.info("video_id=%s: completed", job_id)
@@ -194,10 +197,18 @@ class Jobs:
         except asyncio.CancelledError:
             await self._end_stopped(job_id, run)
         except Exception as error:  # noqa: BLE001  a job ends here, and _end_failed logs it
-            await self._end_failed(job_id, run, cause_of(error), lost=is_lost(error))
-        finally:
-            self._runs.pop(job_id, None)
-            self._announce(job_id)
+            await self._end_failed(job_id, run, error)
+
+    def _free(self, job_id: str, name: str) -> None:
+        """The model is done with the job; the encoder may not be."""
+        self._generating[name].discard(job_id)
+        self._wake.set()
+
+    def _end_of_run(self, job_id: str, name: str, task: asyncio.Task[None]) -> None:
+        if self._runs.get(job_id) is task:
+            del self._runs[job_id]
+            self._free(job_id, name)
+        self._announce(job_id)
 
     async def _end_stopped(self, job_id: str, run: JobRun) -> None:
         """A user cancelled the job, or this replica shuts down: then it waits for the next one.
@@ -212,12 +223,12 @@ class Jobs:
             requeue = partial(self._store.requeue, count_attempt=not run.started)
             await self._db(requeue, job_id, self._owner)
 
-    async def _end_failed(
-        self, job_id: str, run: JobRun, error: BaseException, *, lost: bool
-    ) -> None:
-        if lost:
-            logger.warning("video_id=%s: %s died during the job", job_id, run.replica_id or "model")
-            self._fleet.forget(run.replica_id)
+    async def _end_failed(self, job_id: str, run: JobRun, raised: Exception) -> None:
+        error = cause_of(raised)
+        if is_lost(error):
+            logger.warning("video_id=%s: lost to %r", job_id, error)
+            if is_dead(error):
+                self._fleet.forget(run.replica_id)
             await self._requeue_or_give_up(job_id, self._owner)
         elif isinstance(error, VideoServiceError):
             logger.warning("video_id=%s: failed, %s: %s", job_id, error.code, error)

@@ -37,18 +37,20 @@ from deployments.core.events import (
     ModelState,
     ReplicaState,
     Started,
+    Wanted,
 )
 from deployments.core.log import logger
 from deployments.core.spec import ModelCard, VideoSpec
 
 # While a job runs, the answer to a report tells a replica whether the job is still wanted.
 REPORT_EVERY_S, REPORT_EVERY_BUSY_S = 5.0, 2.0
+REPORT_TIMEOUT_S = 10.0
 # Fewer, larger objects for the object store: 24 frames of 848x480 are 29 MB.
 FRAMES_PER_CHUNK = 24
 
 Put = Callable[[Frames], Any]
-# Delivers a state to the jobs deployment; the answer is whether the job it names is still wanted.
-Report = Callable[[ReplicaState], Awaitable[bool]]
+# Delivers a state to the jobs deployment.
+Report = Callable[[ReplicaState], Awaitable[Wanted]]
 
 
 class Backend(Protocol):
@@ -102,6 +104,7 @@ class VideoModel:
         self._reason = ""
         self._job: tuple[str, str] | None = None
         self._orphaned = False
+        self._held: dict[str, list[Any]] = {}
         self._backend: Backend | None = None
         self._changed = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=config.name)
@@ -130,6 +133,11 @@ class VideoModel:
         work = self._backend.generate(spec)
         try:
             async for event in self._store_frames(self._advance(work)):
+                if isinstance(event, FramesStored):
+                    # Ray may free an object between the moment its reference leaves here, inside
+                    # a streamed event, and the moment it arrives. So it is kept until a report's
+                    # answer says that nobody needs it.
+                    self._held.setdefault(job_id, []).append(event.ref)
                 yield event
         except VideoServiceError:
             raise
@@ -207,18 +215,24 @@ class VideoModel:
     async def _keep_reporting(self) -> None:
         while True:
             self._changed.clear()
-            job = self._job
             try:
-                wanted = await self._report(self._snapshot())
-                self._orphaned = self._orphaned or (job is not None and not wanted)
+                await asyncio.wait_for(self._tell(), REPORT_TIMEOUT_S)
             except Exception:
                 # The jobs replica may be starting or restarting; the next report will reach it.
                 logger.debug("report not delivered", exc_info=True)
-            self._orphaned = self._orphaned and self._job == job
+            every_s = REPORT_EVERY_BUSY_S if self._job or self._held else REPORT_EVERY_S
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(
-                    self._changed.wait(), REPORT_EVERY_BUSY_S if self._job else REPORT_EVERY_S
-                )
+                await asyncio.wait_for(self._changed.wait(), every_s)
+
+    async def _tell(self) -> None:
+        """Report, and let go of what the answer says that nobody wants."""
+        job, held = self._job, tuple(self._held)
+        wanted = await self._report(self._snapshot())
+        if job is not None and not wanted.job and self._job == job:
+            self._orphaned = True
+        for job_id in held:
+            if job_id not in wanted.frames and (self._job is None or self._job[0] != job_id):
+                del self._held[job_id]
 
     def _snapshot(self) -> ReplicaState:
         return ReplicaState(
@@ -232,6 +246,7 @@ class VideoModel:
             gpus=gpu.gpus(),
             job_id=self._job[0] if self._job else None,
             job_owner=self._job[1] if self._job else "",
+            holding=tuple(self._held),
             pid=os.getpid(),
             reported_at=time.time(),
         )
@@ -249,11 +264,11 @@ def _put_in_object_store(frames: Frames) -> Any:
     return ray.put(frames)
 
 
-async def _report_to_jobs(state: ReplicaState) -> bool:
+async def _report_to_jobs(state: ReplicaState) -> Wanted:
     from ray import serve
 
     app = serve.get_replica_context().app_name
-    return bool(await serve.get_deployment_handle("jobs", app_name=app).report.remote(state))
+    return await serve.get_deployment_handle("jobs", app_name=app).report.remote(state)
 
 
 def _replica_id(name: str) -> str:

@@ -6,13 +6,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from deployments.encoder import Encoder
-
 from deployments.core.checkpoints import Checkpoint
 from deployments.core.config import ModelConfig, ServiceConfig
-from deployments.core.events import Frames
+from deployments.core.events import Frames, ReplicaState, Wanted
 from deployments.core.service import new_job_id
 from deployments.core.spec import VideoRequest
+from deployments.encoder import Encoder
 from deployments.jobs import Jobs
 from deployments.video_model import VideoModel
 from tests.painter import GENERATION, Painter
@@ -49,8 +48,8 @@ async def running(config: ServiceConfig, encoder: Any = None) -> AsyncIterator[J
     cards = [Painter.card(model, CHECKPOINT) for model in config.models]
     holder: list[Jobs] = []
 
-    async def report(state: Any) -> bool:
-        return await holder[0].report(state) if holder else True
+    async def report(state: ReplicaState) -> Wanted:
+        return await holder[0].report(state)
 
     models = {
         model.name: VideoModel(model, CHECKPOINT, "cuda", put=LocalRef, report=report)

@@ -272,8 +272,8 @@ def test_the_model_is_told_when_nobody_waits_for_its_job(tmp_path: Path) -> None
             await until(jobs, job_id, "denoise")
             while not (mine := [r for r in (await jobs.state()).replicas if r.job_id]):
                 await asyncio.sleep(0.01)
-            assert await jobs.report(mine[0])
-            assert not await jobs.report(mine[0].model_copy(update={"job_owner": "dead"}))
-            assert not await jobs.report(mine[0].model_copy(update={"job_id": "unknown"}))
+            assert (await jobs.report(mine[0])).job
+            for change in ({"job_owner": "dead"}, {"job_id": "unknown"}):
+                assert not (await jobs.report(mine[0].model_copy(update=change))).job
 
     run(test())

@@ -118,7 +118,10 @@ class GpuMemory(Frozen):
 
 
 class ReplicaState(Frozen):
-    """What a model replica says of itself, on every change and every few seconds."""
+    """What a model replica says of itself, on every change and every few seconds.
+
+    `holding` names the jobs whose frames it keeps in the object store.
+    """
 
     replica_id: str
     model: str
@@ -130,8 +133,16 @@ class ReplicaState(Frozen):
     gpus: tuple[GpuMemory, ...] = ()
     job_id: str | None = None
     job_owner: str = ""
+    holding: tuple[str, ...] = ()
     pid: int
     reported_at: float
+
+
+class Wanted(Frozen):
+    """The answer to a report: what of the replica's work somebody still waits for."""
+
+    job: bool
+    frames: frozenset[str]
 
 
 class JobView(Frozen):

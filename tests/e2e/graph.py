@@ -73,7 +73,11 @@ class Graph:
         return self.http.get(f"/v1/videos/{job_id}").json()
 
     def until(self, job_id: str, phase: str, timeout_s: float = 60) -> dict[str, Any]:
-        return self.wait(lambda: self.job(job_id), lambda job: job["phase"] == phase, timeout_s)
+        def reached(job: dict[str, Any]) -> bool:
+            assert job["phase"] == phase or job["status"] not in ("completed", "failed"), job
+            return job["phase"] == phase
+
+        return self.wait(lambda: self.job(job_id), reached, timeout_s)
 
     def until_done(self, job_id: str, timeout_s: float = 90) -> dict[str, Any]:
         def done(job: dict[str, Any]) -> bool:

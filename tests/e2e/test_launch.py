@@ -56,7 +56,7 @@ def test_ctrl_c_is_quick_and_the_job_completes_after_the_next_start(tmp_path: Pa
     config, log = write_config(tmp_path, port), tmp_path / "log"
     with launched(config, log) as process:
         graph.until_ready(1)
-        job_id = graph.submit(prompt="a slow hand", num_inference_steps="100")
+        job_id = graph.submit(prompt="a slow hand", num_inference_steps="12")
         graph.until(job_id, "denoise")
         began = time.monotonic()
         os.kill(process.pid, signal.SIGINT)
