@@ -19,6 +19,8 @@ NETWORKS: dict[str, Any] = {
     "vae": AutoencoderKLMochi,
 }
 VARIANT = "bf16"
+# The token embedding of T5 goes by two names.
+TIED = {"shared.weight", "encoder.embed_tokens.weight"}
 
 
 @dataclass(frozen=True)
@@ -74,14 +76,38 @@ def weights_gb(source: str, dtype: torch.dtype) -> dict[str, float]:
 
 
 def _num_weights(folder: Path, dtype: torch.dtype) -> int:
+    return sum(prod(shape) for shape in _stored_shapes(folder, dtype).values())
+
+
+def _stored_shapes(folder: Path, dtype: torch.dtype) -> dict[str, tuple[int, ...]]:
+    """Return name and shape of every weight that is read for `dtype`, from the files' headers."""
     variant = stored_variant(folder, dtype)
-    total = 0
+    shapes: dict[str, tuple[int, ...]] = {}
     for path in folder.glob("*.safetensors"):
         if (f".{VARIANT}" in path.name) == (variant is not None):
             with safe_open(path, "pt") as file:
                 keys = file.keys()
-                total += sum(prod(file.get_slice(key).get_shape()) for key in keys)
-    return total
+                shapes |= {key: tuple(file.get_slice(key).get_shape()) for key in keys}
+    return shapes
+
+
+def verify(folder: Path) -> None:
+    """Raise as `load` does unless every network finds its weights; needs no memory for them."""
+    check_folder(folder)
+    for name, kind in NETWORKS.items():
+        config = kind.config_class.from_pretrained if kind is T5EncoderModel else kind.load_config
+        with torch.device("meta"):
+            loaded = config(folder / name, local_files_only=True)
+            network = kind(loaded) if kind is T5EncoderModel else kind.from_config(loaded)
+        expected = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
+        stored = _stored_shapes(folder / name, torch.bfloat16)
+        if set(expected) & TIED and set(stored) & TIED:
+            # Either name will do: they are one tensor.
+            expected = {key: shape for key, shape in expected.items() if key not in TIED}
+            stored = {key: shape for key, shape in stored.items() if key not in TIED}
+        wrong = sorted(key for key in {*expected, *stored} if expected.get(key) != stored.get(key))
+        if wrong:
+            raise ValueError(f"{name}: {len(wrong)} weights do not fit, first: {wrong[0]}")
 
 
 def local_folder(source: str) -> Path:
