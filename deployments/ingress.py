@@ -24,6 +24,7 @@ from deployments.core.events import JobView, ServiceState
 from deployments.core.log import logger
 from deployments.core.service import JobsService
 from deployments.core.spec import ModelCard, VideoRequest
+from deployments.lost import cause_of, is_away
 from deployments.routes import generate, outputs, system, videos
 from deployments.routes.door import Door
 from deployments.routes.guard import Guard
@@ -181,10 +182,10 @@ class RemoteJobs:
             try:
                 return await call()
             except Exception as error:
-                cause = root_cause(error)
+                cause = cause_of(error)
                 if isinstance(cause, VideoServiceError):
                     raise cause from None
-                if not is_replica_lost(cause):
+                if not is_away(cause):
                     raise
                 if time.monotonic() >= deadline:
                     raise BackendUnavailable(
@@ -192,26 +193,3 @@ class RemoteJobs:
                     ) from error
                 logger.info("the jobs replica is away, trying again: %r", cause)
             await asyncio.sleep(self._pause_s)
-
-
-def root_cause(error: BaseException) -> BaseException:
-    """Return what was raised in the other process: Ray wraps it, once per process it has passed."""
-    while isinstance(cause := getattr(error, "cause", None), BaseException):
-        error = cause
-    return error
-
-
-def is_replica_lost(error: BaseException) -> bool:
-    """Return whether the call failed because its replica is gone, or not there yet."""
-    from ray import exceptions as ray_errors
-    from ray.serve import exceptions as serve_errors
-
-    lost = (
-        ray_errors.RayActorError,
-        ray_errors.ObjectLostError,
-        ray_errors.NodeDiedError,
-        ray_errors.WorkerCrashedError,
-        serve_errors.ReplicaUnavailableError,
-        serve_errors.DeploymentUnavailableError,
-    )
-    return isinstance(error, lost)

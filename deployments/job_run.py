@@ -6,7 +6,8 @@ so an encoder that dies costs no GPU time.
 """
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from datetime import datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -30,6 +31,7 @@ from deployments.core.events import (
 from deployments.core.job_store import Job, JobStore
 from deployments.core.log import logger
 from deployments.core.spec import VideoSpec
+from deployments.lost import is_dead
 
 ENCODE_ATTEMPTS = 3
 # Where each phase begins and ends on the progress bar, in percent; 100 is for the saved file alone.
@@ -48,8 +50,10 @@ Db = Callable[..., Awaitable[Any]]
 class ModelClient(Protocol):
     """A model deployment, as a run sees it."""
 
-    def generate(self, job_id: str, owner: str, spec: VideoSpec) -> AsyncIterator[ModelEvent]:
-        """See `VideoModel.generate`; closing the iterator stops the model."""
+    def generate(
+        self, job_id: str, owner: str, spec: VideoSpec
+    ) -> AsyncGenerator[ModelEvent, None]:
+        """See `VideoModel.generate`; closing the generator stops the model."""
 
 
 class EncoderClient(Protocol):
@@ -81,7 +85,7 @@ class JobRun:
         self._db, self._store, self._config = db, store, config
         self._on_change = on_change
         self._notices: list[str] = []
-        self._best = job.progress
+        self._best, self._step = job.progress, 0
         self.replica_id = ""
         self.started = False
 
@@ -89,14 +93,15 @@ class JobRun:
         """Run the model to its end and return the references to all frames, in order."""
         refs: list[Any] = []
         frames = 0
-        events = model.generate(self._job.id, self._owner, self._spec)
-        async for event in events:
-            if isinstance(event, FramesStored):
-                refs.append(event.ref)
-                frames += event.num_frames
-                await self._progress("decode", frames, self._spec.num_frames)
-            else:
-                await self._note(event)
+        # Closed at once, not when it is collected: closing is what stops the model.
+        async with aclosing(model.generate(self._job.id, self._owner, self._spec)) as events:
+            async for event in events:
+                if isinstance(event, FramesStored):
+                    refs.append(event.ref)
+                    frames += event.num_frames
+                    await self._progress("decode", frames, self._spec.num_frames)
+                else:
+                    await self._note(event)
         if frames != self._spec.num_frames:
             raise GenerationFailed(f"{frames} of {self._spec.num_frames} frames came back")
         return refs
@@ -135,9 +140,11 @@ class JobRun:
         begin, end = PROGRESS[phase]
         # A second attempt does not move the bar back.
         self._best = max(self._best, begin + (end - begin) * done // total)
-        steps = self._spec.num_inference_steps
-        step = done if phase == "denoise" else 0 if PROGRESS[phase][0] < 2 else steps
-        await self._owned(self._store.progress, phase, self._best, step, steps)
+        if phase == "denoise":
+            self._step = done
+        await self._owned(
+            self._store.progress, phase, self._best, self._step, self._spec.num_inference_steps
+        )
 
     async def _owned(self, change: Callable[..., bool], *values: Any) -> None:
         if not await self._db(partial(change, self._job.id, self._owner, *values)):
@@ -179,31 +186,3 @@ def _version(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return "unknown"
-
-
-def cause_of(error: BaseException) -> BaseException:
-    """Return the error that a replica raised, without the wrapper that carried it here."""
-    from ray.exceptions import RayTaskError
-
-    if isinstance(error, RayTaskError) and isinstance(error.cause, BaseException):
-        return error.cause
-    return error
-
-
-def is_lost(error: BaseException) -> bool:
-    """Whether `error` means that a process, node or object died, so that the job may run again.
-
-    Looks through the wrapper of an error raised in another replica. OwnerDiedError, an
-    ObjectLostError, comes when a model dies after it stored its frames.
-    """
-    from ray.exceptions import NodeDiedError, ObjectLostError, WorkerCrashedError
-
-    cause = cause_of(error)
-    return is_dead(cause) or isinstance(cause, ObjectLostError | NodeDiedError | WorkerCrashedError)
-
-
-def is_dead(error: BaseException) -> bool:
-    """Whether the replica that was called has died, as opposed to something it needed."""
-    from ray.exceptions import RayActorError
-
-    return isinstance(error, RayActorError)

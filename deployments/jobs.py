@@ -35,10 +35,8 @@ from deployments.job_run import (
     JobRun,
     ModelClient,
     OwnershipLost,
-    cause_of,
-    is_dead,
-    is_lost,
 )
+from deployments.lost import cause_of, is_dead, is_lost
 
 LEASE_S, RENEW_EVERY_S = 10.0, 3.0
 DISPATCH_EVERY_S = 1.0

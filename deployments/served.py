@@ -1,7 +1,7 @@
 """The plain classes as Serve runs them: handles become clients, and `__del__` ends a replica
 cleanly."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from deployments.core.config import ServiceConfig
@@ -39,7 +39,9 @@ class ModelHandle:
     def __init__(self, handle: Any) -> None:
         self._handle = handle.options(stream=True)
 
-    async def generate(self, job_id: str, owner: str, spec: VideoSpec) -> AsyncIterator[ModelEvent]:
+    async def generate(
+        self, job_id: str, owner: str, spec: VideoSpec
+    ) -> AsyncGenerator[ModelEvent, None]:
         """Yield the events of one job; closing the iterator stops the model within one step."""
         stream = self._handle.generate.remote(job_id, owner, spec)
         try:

@@ -16,7 +16,8 @@ from ray.exceptions import ActorDiedError, RayTaskError, WorkerCrashedError
 from deployments.core import mp4
 from deployments.core.errors import BackendUnavailable, InvalidRequest, NotFound, QueueFull
 from deployments.core.spec import VideoRequest
-from deployments.ingress import Ingress, RemoteJobs, create_app, root_cause
+from deployments.ingress import Ingress, RemoteJobs, create_app
+from deployments.lost import cause_of
 from tests.in_process import CHECKPOINT, painter_config, running
 from tests.painter import Painter
 from tests.scripted_jobs import MOCHI, form, service_config
@@ -119,7 +120,7 @@ def test_every_method_of_the_contract_goes_through_the_handle() -> None:
 def test_the_root_cause_of_a_plain_error_is_itself() -> None:
     """Nothing is unwrapped that Ray did not wrap."""
     error = ValueError("x")
-    assert root_cause(error) is error
+    assert cause_of(error) is error
 
 
 def test_the_ingress_builds_its_application_from_its_handle(tmp_path: Path) -> None:

@@ -1,0 +1,38 @@
+"""What an exception from another replica means: whose error it is, and whether something died.
+
+Imports Ray only when asked, so that the tests of the API need none.
+"""
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """Return what was raised in the other process: Ray wraps it once per process it passed."""
+    while isinstance(cause := getattr(error, "cause", None), BaseException) and cause is not error:
+        error = cause
+    return error
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether a process, a node or an object died, so that the same work may be tried again.
+
+    OwnerDiedError, an ObjectLostError, comes when a model dies after it stored its frames; it is
+    not a RayActorError.
+    """
+    from ray.exceptions import NodeDiedError, ObjectLostError, WorkerCrashedError
+
+    cause = cause_of(error)
+    return is_dead(cause) or isinstance(cause, ObjectLostError | NodeDiedError | WorkerCrashedError)
+
+
+def is_dead(error: BaseException) -> bool:
+    """Whether the replica that was called has died, as opposed to something that it needed."""
+    from ray.exceptions import RayActorError
+
+    return isinstance(error, RayActorError)
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether a call found no replica, or lost it: the deployment may be back in a moment."""
+    from ray.serve.exceptions import DeploymentUnavailableError, ReplicaUnavailableError
+
+    cause = cause_of(error)
+    return is_lost(cause) or isinstance(cause, DeploymentUnavailableError | ReplicaUnavailableError)
