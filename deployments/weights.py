@@ -159,7 +159,10 @@ def _free_bytes(target: Path) -> int:
 
 def _ask(licence: str) -> None:
     if not sys.stdin.isatty():
-        raise WeightsError("Nothing was downloaded: pass --accept-licence (make weights ACCEPT=1).")
+        raise WeightsError(
+            "Nothing was downloaded. Without a terminal to ask on, "
+            "`python -m deployments.weights mochi --accept-licence` says yes."
+        )
     _say(f"Download under the licence {licence}? [y/N] ", end="")
     if input().strip().lower() not in ("y", "yes"):
         raise WeightsError("Nothing was downloaded.")
