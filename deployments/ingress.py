@@ -8,7 +8,7 @@ torch.
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -154,42 +154,44 @@ class RemoteJobs:
 
     async def submit(self, job_id: str, request: VideoRequest, image: bytes | None) -> JobView:
         """See `JobsService.submit`."""
-        return await self._call(lambda: self._handle.submit.remote(job_id, request, image))
+        return await self._call("submit", job_id, request, image)
 
     async def get(self, job_id: str) -> JobView:
         """See `JobsService.get`."""
-        return await self._call(lambda: self._handle.get.remote(job_id))
+        return await self._call("get", job_id)
 
     async def wait(self, job_id: str, timeout_s: float) -> JobView:
         """See `JobsService.wait`; a slice is at most 2 s, so that it never holds up a shutdown."""
-        return await self._call(lambda: self._handle.wait.remote(job_id, min(timeout_s, 2.0)))
+        return await self._call("wait", job_id, min(timeout_s, 2.0))
 
     async def cancel(self, job_id: str) -> JobView:
         """See `JobsService.cancel`."""
-        return await self._call(lambda: self._handle.cancel.remote(job_id))
+        return await self._call("cancel", job_id)
 
     async def find_output(self, file_name: str) -> JobView:
         """See `JobsService.find_output`."""
-        return await self._call(lambda: self._handle.find_output.remote(file_name))
+        return await self._call("find_output", file_name)
 
     async def state(self) -> ServiceState:
         """See `JobsService.state`."""
-        return await self._call(self._handle.state.remote)
+        return await self._call("state")
 
-    async def _call(self, call: Callable[[], Awaitable[Any]]) -> Any:
+    async def _call(self, method: str, *args: Any) -> Any:
         deadline = time.monotonic() + self._retry_for_s
         while True:
             try:
-                return await call()
+                answer = await self._handle.ask.remote(method, *args)
             except Exception as error:
                 cause = cause_of(error)
-                if isinstance(cause, VideoServiceError):
-                    raise cause from None
                 if not is_away(cause):
-                    raise
+                    raise cause from None
                 if time.monotonic() >= deadline:
                     raise BackendUnavailable(
                         "The jobs deployment does not answer; try again in a moment."
                     ) from error
                 logger.info("the jobs replica is away, trying again: %r", cause)
-            await asyncio.sleep(self._pause_s)
+                await asyncio.sleep(self._pause_s)
+                continue
+            if isinstance(answer, VideoServiceError):
+                raise answer
+            return answer

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from deployments.core.config import ServiceConfig
+from deployments.core.errors import VideoServiceError
 from deployments.core.events import EncodedVideo, EncodeOrder, ModelEvent
 from deployments.core.spec import ModelCard, VideoSpec
 from deployments.jobs import Jobs
@@ -27,6 +28,16 @@ class ServedJobs(Jobs):
     ) -> None:
         clients = {name: ModelHandle(handle) for name, handle in models.items()}
         super().__init__(config, cards, clients, EncoderHandle(encoder))
+
+    async def ask(self, method: str, *args: Any) -> Any:
+        """Answer one question of `JobsService`; a refusal is returned, not raised.
+
+        Serve logs whatever is raised as an error with its traceback, and a 404 is none.
+        """
+        try:
+            return await getattr(self, method)(*args)
+        except VideoServiceError as refusal:
+            return refusal
 
     async def __del__(self) -> None:
         """Serve awaits this before it ends the replica's process."""
