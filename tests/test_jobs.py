@@ -277,3 +277,30 @@ def test_the_model_is_told_when_nobody_waits_for_its_job(tmp_path: Path) -> None
                 assert not (await jobs.report(mine[0].model_copy(update=change))).job
 
     run(test())
+
+
+@pytest.mark.parametrize(
+    ("candidate", "frames", "code", "words"),
+    [
+        ("gone", 13, "backend_unavailable", "gone: not configured any more"),
+        ("mochi", 164, "invalid_request", "makes at most 163"),
+    ],
+)
+def test_a_job_that_a_new_config_cannot_serve_fails_and_holds_nobody_up(
+    tmp_path: Path, candidate: str, frames: int, code: str, words: str
+) -> None:
+    """It waited in the table while the models, or what they can do, changed."""
+
+    async def test() -> None:
+        config = painter_config(tmp_path)
+        request = VideoRequest(
+            prompt="from before", seed=1, width=256, height=256, num_frames=frames
+        )
+        JobStore(config.resolved_database_url).submit("old", request, None, [candidate])
+        async with running(config) as jobs:
+            assert (await until_done(jobs, await make(jobs))).status == "completed"
+            view = await until_done(jobs, "old")
+        assert (view.status, view.error_code) == ("failed", code)
+        assert words in view.error_message
+
+    run(test())

@@ -1,0 +1,248 @@
+"""Runs waiting jobs on free models, and takes over what dead owners left.
+
+The oldest job goes first, on the first of its models with a free replica, and is bound to it then.
+Every end of a run is written to the row here; what happens in between is in `job_run`.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from deployments.core import outputs, owner
+from deployments.core.config import ServiceConfig
+from deployments.core.errors import (
+    BackendUnavailable,
+    Cancelled,
+    Interrupted,
+    VideoServiceError,
+)
+from deployments.core.job_store import Job, JobStore
+from deployments.core.log import logger
+from deployments.core.spec import ModelCard, resolve
+from deployments.fleet import Fleet
+from deployments.job_run import Db, EncoderClient, JobRun, ModelClient, OwnershipLost
+from deployments.lost import cause_of, is_dead, is_lost
+
+LEASE_S, RENEW_EVERY_S = 10.0, 3.0
+DISPATCH_EVERY_S = 1.0
+TYPICAL_JOB_S = 60.0
+
+
+class Dispatcher:
+    """The runs of this process.
+
+    Args:
+        announce: told the id of every job whose row has changed.
+    """
+
+    def __init__(
+        self,
+        config: ServiceConfig,
+        cards: Mapping[str, ModelCard],
+        models: Mapping[str, ModelClient],
+        encoder: EncoderClient,
+        *,
+        store: JobStore,
+        db: Db,
+        announce: Callable[[str], None],
+    ) -> None:
+        self._config, self._cards = config, cards
+        self._models, self._encoder = models, encoder
+        self._store, self._db, self._announce = store, db, announce
+        self._owner = owner.this_process()
+        self._generating: defaultdict[str, set[str]] = defaultdict(set)
+        self._runs: dict[str, asyncio.Task[None]] = {}
+        self._changed = asyncio.Event()
+        self._job_s = TYPICAL_JOB_S
+        self.fleet = Fleet({model.name: model.num_replicas for model in config.models})
+        self._loops = [
+            asyncio.create_task(_keep(self._dispatch, DISPATCH_EVERY_S, self._changed)),
+            asyncio.create_task(_keep(self._tend_leases, RENEW_EVERY_S, asyncio.Event())),
+        ]
+
+    @property
+    def running(self) -> int:
+        """How many jobs are generated or encoded here."""
+        return len(self._runs)
+
+    def wake(self) -> None:
+        """Look for something to start now: a job came, or a model became free."""
+        self._changed.set()
+
+    def seconds_until_free(self) -> int:
+        """Return about how long it takes until a model is free, for a client to come back then."""
+        lanes = max(1, sum(self.fleet.ready(name) for name in self._cards))
+        return max(1, round(self._job_s / lanes))
+
+    async def stop(self, job_id: str) -> None:
+        """Cancel the run, if it is here, and return when its model and encoder have stopped."""
+        if (task := self._runs.get(job_id)) is not None:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def close(self) -> None:
+        """Stop every run and put its job back into the queue, for the next owner."""
+        for loop in self._loops:
+            loop.cancel()
+        runs = list(self._runs.values())
+        for run in runs:
+            run.cancel()
+        if runs:
+            await asyncio.wait(runs)
+
+    # --- starting -----------------------------------------------------------------------
+
+    async def _dispatch(self) -> None:
+        for job in await self._db(self._store.queued):
+            if reason := self._never(job):
+                await self._db(self._store.fail_queued, job.id, BackendUnavailable.code, reason)
+                self._announce(job.id)
+                continue
+            for name in job.candidates:
+                if len(self._generating[name]) < self.fleet.ready(name):
+                    await self._start(job, name)
+                    break
+
+    def _never(self, job: Job) -> str:
+        """Return why none of the job's models will ever run it, or "" while one may."""
+        configured = [name for name in job.candidates if name in self._cards]
+        if not configured:
+            return f"{', '.join(job.candidates)}: not configured any more"
+        return self.fleet.hopeless(configured)
+
+    async def _start(self, job: Job, name: str) -> None:
+        try:
+            spec = resolve(job.request, self._cards[name])
+        except VideoServiceError as error:  # the model can do less than when the job came
+            await self._db(self._store.fail_queued, job.id, error.code, str(error))
+            self._announce(job.id)
+            return
+        lease = time.time() + LEASE_S
+        if not await self._db(self._store.claim, job.id, self._owner, lease, spec):
+            return
+        run = JobRun(
+            job,
+            spec,
+            self._owner,
+            db=self._db,
+            store=self._store,
+            config=self._config,
+            on_change=partial(self._announce, job.id),
+        )
+        self._generating[name].add(job.id)
+        task = asyncio.create_task(self._run(job.id, name, run), name=job.id)
+        self._runs[job.id] = task
+        # Not left to the task itself: one that is cancelled before its first step runs no
+        # `finally`.
+        task.add_done_callback(partial(self._end_of_run, job.id, name))
+        self._announce(job.id)
+
+    # --- one run --------------------------------------------------------------------------
+
+    async def _run(self, job_id: str, name: str, run: JobRun) -> None:
+        """Run a claimed job to one of its ends and write that end to the row."""
+        began = time.monotonic()
+        try:
+            refs = await run.generate(self._models[name])
+            self._free(job_id, name)
+            await run.encode(self._encoder, refs)
+            self._job_s = 0.7 * self._job_s + 0.3 * (time.monotonic() - began)
+            logger.info("video_id=%s: completed", job_id)
+        except OwnershipLost:
+            logger.warning("video_id=%s: another owner took the job over", job_id)
+        except asyncio.CancelledError:
+            await self._end_stopped(job_id, run)
+        except Exception as error:  # noqa: BLE001  a job ends here, and _end_failed logs it
+            await self._end_failed(job_id, run, error)
+
+    def _free(self, job_id: str, name: str) -> None:
+        """The model is done with the job; the encoder may not be."""
+        self._generating[name].discard(job_id)
+        self.wake()
+
+    def _end_of_run(self, job_id: str, name: str, task: asyncio.Task[None]) -> None:
+        if self._runs.get(job_id) is task:
+            del self._runs[job_id]
+            self._free(job_id, name)
+        self._announce(job_id)
+
+    async def _end_stopped(self, job_id: str, run: JobRun) -> None:
+        """A user cancelled the job, or this replica shuts down: then it waits for the next one.
+
+        The row knows which; a reason in the CancelledError is lost on its way through Ray.
+        """
+        job = await self._db(self._store.get, job_id)
+        if job is not None and job.cancel_requested:
+            await self._fail(job_id, self._owner, Cancelled("The job was cancelled."))
+        else:
+            # The attempt was ours to end, so it does not count.
+            requeue = partial(self._store.requeue, count_attempt=not run.started)
+            await self._db(requeue, job_id, self._owner)
+
+    async def _end_failed(self, job_id: str, run: JobRun, raised: Exception) -> None:
+        error = cause_of(raised)
+        if is_lost(error):
+            logger.warning("video_id=%s: lost to %r", job_id, error)
+            if is_dead(error):
+                self.fleet.forget(run.replica_id)
+            await self._requeue_or_give_up(job_id, self._owner)
+        elif isinstance(error, VideoServiceError):
+            logger.warning("video_id=%s: failed, %s: %s", job_id, error.code, error)
+            await self._fail(job_id, self._owner, error)
+        else:
+            logger.error("video_id=%s: failed", job_id, exc_info=error)
+            what = f"Unexpected error ({type(error).__name__}); the service log has the details."
+            await self._fail(job_id, self._owner, VideoServiceError(what))
+
+    async def _requeue_or_give_up(self, job_id: str, job_owner: str) -> None:
+        job = await self._db(self._store.get, job_id)
+        if job is None:
+            return
+        if job.cancel_requested:
+            await self._fail(job_id, job_owner, Cancelled("The job was cancelled."))
+        elif job.attempts >= self._config.limits.max_attempts:
+            await self._fail(job_id, job_owner, Interrupted(job.attempts))
+        else:
+            requeue = partial(self._store.requeue, count_attempt=True)
+            await self._db(requeue, job_id, job_owner)
+        self._announce(job_id)
+        self.wake()
+
+    async def _fail(self, job_id: str, job_owner: str, error: VideoServiceError) -> None:
+        """Write a running job's last state and give its file name back."""
+        job = await self._db(self._store.get, job_id)
+        failed = await self._db(self._store.fail, job_id, job_owner, error.code, str(error))
+        if failed and job.file_name:
+            await self._db(outputs.release, Path(self._config.outputs_dir), job.file_name)
+
+    # --- leases -------------------------------------------------------------------------
+
+    async def _tend_leases(self) -> None:
+        """Renew ours, stop what others cancelled, take over what dead owners left."""
+        renew = partial(self._store.renew, self._owner, time.time() + LEASE_S)
+        for job_id in await self._db(renew):
+            await self.stop(job_id)
+        for job in await self._db(self._store.in_progress):
+            mine = job.owner == self._owner
+            left = mine and job.id not in self._runs  # a run that could not write its own end
+            expired = not mine and (job.lease_until < time.time() or owner.is_dead(job.owner))
+            if left or expired:
+                logger.warning("video_id=%s: its owner is gone, taking it over", job.id)
+                await self._requeue_or_give_up(job.id, job.owner)
+
+
+async def _keep(work: Callable[[], Any], every_s: float, wake: asyncio.Event) -> None:
+    """Do `work` every `every_s` seconds, and at once when woken; survive its errors."""
+    while True:
+        wake.clear()
+        try:
+            await work()
+        except Exception:
+            logger.exception("%s failed; trying again", getattr(work, "__name__", work))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(wake.wait(), every_s)
