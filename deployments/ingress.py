@@ -24,7 +24,7 @@ from deployments.core.events import JobView, ServiceState
 from deployments.core.log import logger
 from deployments.core.service import JobsService
 from deployments.core.spec import ModelCard, VideoRequest
-from deployments.lost import cause_of, is_away
+from deployments.lost import cause_of, is_away, is_stopping
 from deployments.routes import generate, outputs, system, videos
 from deployments.routes.door import Door
 from deployments.routes.guard import Guard
@@ -167,6 +167,11 @@ class RemoteJobs:
     async def cancel(self, job_id: str) -> JobView:
         """See `JobsService.cancel`."""
         return await self._call("cancel", job_id)
+
+    async def abandon(self, job_id: str) -> None:
+        """See `JobsService.abandon`."""
+        if not await asyncio.to_thread(is_stopping):
+            await self._call("abandon", job_id)
 
     async def find_output(self, file_name: str) -> JobView:
         """See `JobsService.find_output`."""

@@ -98,6 +98,10 @@ class Jobs:
             await self._dispatcher.stop(job_id)
         return await self.get(job_id)
 
+    async def abandon(self, job_id: str) -> None:
+        """Stop a job for which nobody waits any more."""
+        await self.cancel(job_id)
+
     async def find_output(self, file_name: str) -> JobView:
         """Return the completed job that owns the file."""
         job = await self._db(self._store.by_file_name, file_name)

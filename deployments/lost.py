@@ -1,4 +1,4 @@
-"""What an exception from another replica means: whose error it is, and whether something died.
+"""What it means when something goes away: whose error it is, what died, and whether we stop.
 
 Imports Ray only when asked, so that the tests of the API need none.
 """
@@ -36,3 +36,20 @@ def is_away(error: BaseException) -> bool:
 
     cause = cause_of(error)
     return is_lost(cause) or isinstance(cause, DeploymentUnavailableError | ReplicaUnavailableError)
+
+
+def is_stopping() -> bool:
+    """Whether this replica's application is being deleted or replaced, as Serve's controller says.
+
+    Serve breaks off the requests of an ingress that it stops, which looks like clients leaving.
+    """
+    from ray import serve
+    from ray.exceptions import RayError
+    from ray.serve.exceptions import RayServeException
+
+    name = serve.get_replica_context().app_name
+    try:
+        app = serve.status().applications.get(name)
+    except (RayError, RayServeException):
+        return True  # the controller is gone already
+    return app is None or app.status in ("DELETING", "DEPLOYING")

@@ -110,6 +110,9 @@ class ScriptedJobs:
             await asyncio.sleep(0.01)
         return job
 
+    async def abandon(self, job_id: str) -> None:
+        await self.cancel(job_id)
+
     async def cancel(self, job_id: str) -> JobView:
         job = await self.get(job_id)
         self.cancelled.append(job_id)

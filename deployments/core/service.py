@@ -33,6 +33,10 @@ class JobsService(Protocol):
         """Stop the job: at once if it waits, within a step if it runs; no effect when it is done.
         Raises: NotFound."""
 
+    async def abandon(self, job_id: str) -> None:
+        """The client that waited for the job has gone: cancel it, unless the connection broke
+        because the service itself is being stopped or replaced."""
+
     async def find_output(self, file_name: str) -> JobView:
         """Return the completed job that owns the file `file_name`. Raises: NotFound."""
 

@@ -197,10 +197,9 @@ async def _disconnect(request: Request) -> None:
 async def _abandon(jobs: JobsService, job_id: str, submitted: "asyncio.Task[JobView]") -> None:
     with contextlib.suppress(VideoServiceError):
         await submitted
-    with contextlib.suppress(
-        VideoServiceError
-    ):  # also after a failed submit: it may have been stored
-        await jobs.cancel(job_id)
+    # Also after a failed submit: the job may have been stored.
+    with contextlib.suppress(VideoServiceError):
+        await jobs.abandon(job_id)
 
 
 def _result(job: JobView, config: ServiceConfig) -> GenerateResult:
