@@ -26,7 +26,7 @@ from diffusers import (
     MochiTransformer3DModel,
 )
 
-from deployments.models.mochi1.decode import decode, decode_chunk, denormalise, to_uint8
+from deployments.models.mochi1.decode import decode, denormalise, to_uint8
 from deployments.models.mochi1.sampling import denoise, initial_noise, linear_quadratic
 
 PROMPT_TOKENS, GUIDANCE_SCALE, SEED = 64, 4.5, 0
@@ -134,13 +134,11 @@ def ours(bench: Bench) -> dict[str, Any]:
     latents = denormalise(bench.vae, initial_noise(SEED, bench.latent_shape).to(bench.device))
 
     def stream() -> int:
-        return sum(len(to_uint8(frames)) for frames in decode(bench.vae, latents))
+        runs = decode(bench.vae, latents, frames_per_pass=1)
+        return sum(len(to_uint8(frames)) for frames in runs)
 
-    @torch.no_grad()
     def by_latent() -> int:
-        caches: dict[str, torch.Tensor] = {}
-        chunks = latents.to(bench.vae.dtype).split(1, dim=2)
-        return sum(len(to_uint8(decode_chunk(bench.vae.decoder, z, caches))) for z in chunks)
+        return sum(len(to_uint8(frames)) for frames in decode(bench.vae, latents))
 
     return {
         "denoise": _phase(sampled, times),

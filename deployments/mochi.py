@@ -159,8 +159,12 @@ class Mochi:
         if self._placement.take_turns or spec.low_vram:
             self._parts.transformer.to("cpu")
         vae = self._parts.vae.to(self._device)
+        # One frame at a time takes the least memory, which counts on the GPU.
+        frames_per_pass = None if self._device == "cpu" else 1
         first_frame = 0
-        with closing(decode(vae, denormalise(vae, latents))) as runs:
+        with closing(
+            decode(vae, denormalise(vae, latents), frames_per_pass=frames_per_pass)
+        ) as runs:
             for run in runs:
                 frames = to_uint8(run[:, :, : spec.num_frames - first_frame])
                 yield Decoded(frames, first_frame)

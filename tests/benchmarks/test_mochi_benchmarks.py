@@ -22,8 +22,8 @@ def test_the_gpu_benchmark_runs_with_tiny_networks_on_the_cpu(tmp_path: Path) ->
         assert result[way]["decode"]["seconds"] > 0
 
 
-def test_decoding_in_chunks_grows_the_memory_less_than_one_pass() -> None:
-    """Each case in a process of its own."""
-    chunks, _ = decode_memory.in_a_fresh_process("chunks", 43, 48)
-    whole, _ = decode_memory.in_a_fresh_process("one-pass", 43, 48)
-    assert chunks < whole
+def test_the_memory_benchmark_measures_a_case_in_a_process_of_its_own() -> None:
+    """Growth in MiB and seconds; what the numbers should be is for `test_decode`."""
+    growth_mib, seconds = decode_memory.in_a_fresh_process("chunks", 13, 32)
+    assert growth_mib >= 0
+    assert seconds > 0

@@ -1,14 +1,19 @@
 """The decode of Mochi's latents is the authors', however it is cut into chunks."""
 
 import json
+import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKLMochi
 from safetensors.torch import load_file
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
 
+from deployments.core.memory import MOCHI_DECODE_BYTES_PER_PIXEL
 from deployments.models.mochi1.decode import decode, decode_chunk, denormalise, to_uint8
 
 DATA = Path(__file__).parents[2] / "data" / "mochi"
@@ -33,13 +38,20 @@ def reference() -> dict[str, torch.Tensor]:
     return load_file(DATA / "vae_decode.safetensors")
 
 
+@pytest.mark.parametrize("frames_per_pass", [None, 1, 4])
 @pytest.mark.parametrize("chunk_latents", [1, 2, 3, 100])
 @pytest.mark.parametrize("case", CASES)
 def test_frames_are_the_authors_for_every_chunk_size(
-    vae: AutoencoderKLMochi, reference: dict[str, torch.Tensor], case: str, chunk_latents: int
+    vae: AutoencoderKLMochi,
+    reference: dict[str, torch.Tensor],
+    case: str,
+    chunk_latents: int,
+    frames_per_pass: int | None,
 ) -> None:
     """Decoding in time chunks is exact, and equal to genmo's decoder."""
-    frames = torch.cat(list(decode(vae, reference[f"{case}.z"], chunk_latents)), dim=2)
+    latents = reference[f"{case}.z"]
+    runs = list(decode(vae, latents, chunk_latents, frames_per_pass=frames_per_pass))
+    frames = torch.cat(runs, dim=2)
     torch.testing.assert_close(frames, reference[f"{case}.frames"], atol=1e-4, rtol=1e-4)
 
 
@@ -58,6 +70,56 @@ def test_the_first_latent_gives_one_frame_and_each_other_gives_six(
     """A clip of T latents has 6 * (T - 1) + 1 frames."""
     lengths = [frames.shape[2] for frames in decode(vae, reference["clip.z"])]
     assert lengths == [1, 6, 6, 6]
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of all storages that are alive, and their most."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self.known: set[int] = set()
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        result = function(*args, **(kwargs or {}))
+        tree_map_only(torch.Tensor, self.count, result)
+        return result
+
+    def count(self, tensor: torch.Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key, size = storage._cdata, storage.nbytes()
+        if key not in self.known:
+            self.known.add(key)
+            self.now += size
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self.gone, key, size)
+
+    def gone(self, key: int, size: int) -> None:
+        self.known.discard(key)
+        self.now -= size
+
+
+def test_memory_does_not_grow_with_the_clip() -> None:
+    """Twice the latents, the same peak; the memory plan's constant holds it with a reserve.
+
+    Counted for the full-size decoder on the meta device, where tensors have sizes only.
+    """
+    with torch.device("meta"):
+        vae = AutoencoderKLMochi().to(torch.bfloat16)
+        latents = torch.empty(1, 12, 4, 30, 53, dtype=torch.bfloat16)
+
+    def peak_bytes_a_pixel(num_latents: int, frames_per_pass: int | None) -> float:
+        with LiveBytes() as live:
+            for _ in decode(vae, latents[:, :, :num_latents], frames_per_pass=frames_per_pass):
+                pass
+        return live.peak / (240 * 424)
+
+    peak = peak_bytes_a_pixel(2, 1)
+    assert peak_bytes_a_pixel(4, 1) == pytest.approx(peak, rel=0.01)
+    assert 0.7 * MOCHI_DECODE_BYTES_PER_PIXEL < peak < MOCHI_DECODE_BYTES_PER_PIXEL
+    assert peak_bytes_a_pixel(2, None) > 1.5 * peak
 
 
 def test_interleaved_and_abandoned_decodes_do_not_touch_each_other(
