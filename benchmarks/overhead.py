@@ -15,14 +15,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import httpx
-from deployments.mochi import Mochi
 
 from benchmarks.running import print_table, running_graph, shipped_config
 from deployments.core.checkpoints import choose_checkpoint
-from deployments.core.events import Decoded, EncodeOrder, Frames
+from deployments.core.events import Decoded, Frames
 from deployments.core.spec import VideoRequest, VideoSpec, resolve
 from deployments.encoder import Encoder
-from deployments.job_run import recipe
+from deployments.job_run import encode_order
+from deployments.mochi import Mochi
 
 PROMPT = "a red ball moving right over the sea at sunset"
 
@@ -48,19 +48,7 @@ class Plain:
         return time.perf_counter() - began
 
     async def _make(self, spec: VideoSpec, path: Path) -> None:
-        order = EncodeOrder(
-            job_id=path.stem,
-            path=str(path),
-            source_width=spec.generated_width,
-            source_height=spec.generated_height,
-            width=spec.width,
-            height=spec.height,
-            num_frames=spec.num_frames,
-            fps=spec.fps,
-            crf=self._config.encoder.crf,
-            preset=self._config.encoder.preset,
-            comment=recipe(spec),
-        )
+        order = encode_order(path.stem, path, spec, self._config.encoder)
         chunks = [e.frames for e in self._mochi.generate(spec) if isinstance(e, Decoded)]
         await Encoder().encode(order, [_ready(chunk) for chunk in chunks])
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from deployments.core import outputs
-from deployments.core.config import ServiceConfig
+from deployments.core.config import EncoderConfig, ServiceConfig
 from deployments.core.errors import GenerationFailed
 from deployments.core.events import (
     EncodedVideo,
@@ -152,26 +152,30 @@ class JobRun:
         self._on_change()
 
     async def _order(self) -> EncodeOrder:
-        spec, settings = self._spec, self._config.encoder
         name = self._job.file_name
+        folder = Path(self._config.outputs_dir)
         if name is None:
             now = datetime.now().astimezone()
-            folder = Path(self._config.outputs_dir)
-            name = await self._db(partial(outputs.reserve, folder, spec.prompt, now))
+            name = await self._db(partial(outputs.reserve, folder, self._spec.prompt, now))
             await self._owned(self._store.name_file, name)
-        return EncodeOrder(
-            job_id=self._job.id,
-            path=str(Path(self._config.outputs_dir) / name),
-            source_width=spec.generated_width,
-            source_height=spec.generated_height,
-            width=spec.width,
-            height=spec.height,
-            num_frames=spec.num_frames,
-            fps=spec.fps,
-            crf=settings.crf,
-            preset=settings.preset,
-            comment=recipe(spec) if settings.embed_recipe else None,
-        )
+        return encode_order(self._job.id, folder / name, self._spec, self._config.encoder)
+
+
+def encode_order(job_id: str, path: Path, spec: VideoSpec, settings: EncoderConfig) -> EncodeOrder:
+    """Return what the encoder has to know of `spec` and the config."""
+    return EncodeOrder(
+        job_id=job_id,
+        path=str(path),
+        source_width=spec.generated_width,
+        source_height=spec.generated_height,
+        width=spec.width,
+        height=spec.height,
+        num_frames=spec.num_frames,
+        fps=spec.fps,
+        crf=settings.crf,
+        preset=settings.preset,
+        comment=recipe(spec) if settings.embed_recipe else None,
+    )
 
 
 def recipe(spec: VideoSpec) -> str:

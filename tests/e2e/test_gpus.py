@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.graph import Graph, cluster, configure, free_port, painter, serving
+from tests.e2e.graph import cluster, configure, free_port, painter, serving
 
 
 def visible_devices(trace: Path) -> dict[str, str]:
@@ -14,37 +14,24 @@ def visible_devices(trace: Path) -> dict[str, str]:
     return {prompt: device for device, _, prompt in lines}
 
 
-def both(graph: Graph) -> None:
-    for name in ("one", "two"):
-        graph.generate(prefer_backend=name, prompt=f"painted by {name}")
-
-
-def test_two_models_at_half_a_gpu_share_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("num_gpus", "device"), [(1, "cuda"), (0, "cpu")])
+def test_two_models_at_half_a_gpu_share_one_or_run_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_gpus: int, device: str
 ) -> None:
-    """With one GPU both see the same one; `device: auto` takes it."""
-    monkeypatch.setenv("PAINTER_TRACE", str(tmp_path / "trace"))
+    """One config: with one GPU both models see GPU 0; with none both start on the CPU."""
+    trace = tmp_path / "trace"
+    monkeypatch.setenv("PAINTER_TRACE", str(trace))
     config = configure(tmp_path, painter("one"), painter("two"))
-    with cluster(num_cpus=4, num_gpus=1), serving(config) as graph:
+    with cluster(num_cpus=4, num_gpus=num_gpus), serving(config) as graph:
         graph.until_ready(2)
-        both(graph)
+        for name in ("one", "two"):
+            graph.generate(prefer_backend=name, prompt=f"painted by {name}")
         replicas = graph.http.get("/system-info").json()["replicas"]
-    assert visible_devices(tmp_path / "trace") == {"painted by one": "0", "painted by two": "0"}
-    assert {replica["device"] for replica in replicas} == {"cuda"}
-
-
-def test_the_same_config_starts_without_a_gpu(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nothing waits for a GPU that is not there."""
-    monkeypatch.setenv("PAINTER_TRACE", str(tmp_path / "trace"))
-    config = configure(tmp_path, painter("one"), painter("two"))
-    with cluster(num_cpus=4, num_gpus=0), serving(config) as graph:
-        graph.until_ready(2)
-        both(graph)
-        replicas = graph.http.get("/system-info").json()["replicas"]
-    assert set(visible_devices(tmp_path / "trace")) == {"painted by one", "painted by two"}
-    assert {replica["device"] for replica in replicas} == {"cpu"}
+    assert {replica["device"] for replica in replicas} == {device}
+    seen = visible_devices(trace)
+    assert set(seen) == {"painted by one", "painted by two"}
+    if num_gpus:
+        assert set(seen.values()) == {"0"}
 
 
 def test_two_nodes_work_at_the_same_time_and_one_may_die(tmp_path: Path) -> None:
