@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks import decode_memory, gpu_mochi
 
@@ -22,8 +23,14 @@ def test_the_gpu_benchmark_runs_with_tiny_networks_on_the_cpu(tmp_path: Path) ->
         assert result[way]["decode"]["seconds"] > 0
 
 
-def test_the_memory_benchmark_measures_a_case_in_a_process_of_its_own() -> None:
-    """Growth in MiB and seconds; what the numbers should be is for `test_decode`."""
-    growth_mib, seconds = decode_memory.in_a_fresh_process("chunks", 13, 32)
+@pytest.mark.parametrize("way", ["chunks", "one-pass"])
+def test_the_memory_benchmark_prints_growth_and_seconds_of_a_case(
+    way: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in the processes that it starts; what the numbers should be is for `test_decode`."""
+    threads = torch.get_num_threads()
+    decode_memory.main(["--case", way, "13", "--side", "32"])
+    torch.set_num_threads(threads)
+    growth_mib, seconds = (float(number) for number in capsys.readouterr().out.split())
     assert growth_mib >= 0
     assert seconds > 0
