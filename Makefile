@@ -17,7 +17,7 @@ help:
 	@echo "make check         ruff and mypy"
 	@echo "make bench         the benchmarks, each prints a table"
 	@echo "make soak          kill matrix, bursts and long runs"
-	@echo "make weights       download published weights (MODEL=mochi)"
+	@echo "make weights       download published weights (MODEL=mochi, ACCEPT_LICENCE=1)"
 	@echo "make constraints   write constraints.txt anew from the venv"
 
 # The stamp is a file, not the folder: a failed `python3 -m venv` leaves a half-made folder behind.
@@ -49,10 +49,10 @@ check: $(STAMP)
 	$(BIN)/mypy
 
 bench: $(STAMP)
-	@for program in decode_memory encode latency overhead; do $(BIN)/python -m benchmarks.$$program || exit 1; done
+	@for program in decode_memory encode startup latency overhead; do $(BIN)/python -m benchmarks.$$program || exit 1; done
 
 weights: $(STAMP)
-	$(BIN)/python -m deployments.weights $(MODEL)
+	$(BIN)/python -m deployments.weights $(MODEL) $(if $(ACCEPT_LICENCE),--accept-licence)
 
 constraints:
 	$(BIN)/pip freeze --exclude-editable | sed -E '/^#/d; s/^(torch==[^+]+)\+.*/\1/' > constraints.txt

@@ -20,16 +20,21 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from diffusers import MochiTransformer3DModel
 from torch import Tensor, nn
 
 from training.clips import ClipStream
 from training.latents import LatentSpace
 from training.models import TextToVelocity, new_model
+from training.muon import Muon
 
-PEAK_RATE, FINAL_SHARE, WARM_UP_STEPS = 1.5e-3, 0.02, 100
+PEAK_RATE, FINAL_SHARE, WARM_UP_STEPS = 1.5e-3, 0.02, 30
 # A frequency is multiplied by up to 96 units: at the full rate every step would shake positions.
 POSITION_RATE_SHARE = 0.05
-EMA_DECAY = 0.999
+EMA_DECAY = 0.997
+# Workers train apart and average their weights: on shared cores, waiting for each other at every
+# step would cost a third of the time.
+MEET_EVERY_STEPS = 8
 SAVE_EVERY_S = 120.0
 LONGEST_STEP_S = 5.0  # what a step may count for: compiling is not training
 _log = logging.getLogger(__name__)
@@ -44,38 +49,65 @@ class Progress:
 
 
 def learning_rate(progress: float, steps_since_start: int) -> float:
-    """Cosine from the peak to 2 % of it, warming up again after every resume."""
-    cosine = 0.5 * (1 + math.cos(math.pi * min(progress, 1)))
+    """Linear from the peak to 2 % of it, warming up again after every resume."""
+    left = 1 - min(progress, 1)
     warm = min(1.0, (steps_since_start + 1) / WARM_UP_STEPS)
-    return PEAK_RATE * warm * (FINAL_SHARE + (1 - FINAL_SHARE) * cosine)
+    return PEAK_RATE * warm * (FINAL_SHARE + (1 - FINAL_SHARE) * left)
 
 
-def draw_shares(count: int) -> Tensor:
-    """Shares of data (count,), logit-normal, spread evenly over a batch for a calmer gradient."""
+def draw_shares(count: int, tokens: int) -> Tensor:
+    """Shares of data (count,), logit-normal, spread evenly over a batch for a calmer gradient.
+
+    Larger clips show through more noise, so what they are is decided earlier: the more tokens,
+    the noisier (resolution-dependent shift, arXiv:2403.03206 section 5.3.2, somewhat weaker).
+    """
     even = (torch.randperm(count) + torch.rand(count)) / count
-    return torch.sigmoid(1.2 * torch.special.ndtri(even.clamp(1e-4, 1 - 1e-4)) - 0.3)
+    middle = -0.3 - 0.35 * math.log(max(tokens, 64) / 64)
+    return torch.sigmoid(middle + 1.2 * torch.special.ndtri(even.clamp(1e-4, 1 - 1e-4)))
 
 
 def flow_loss(model: TextToVelocity, latents: Tensor, captions: list[str]) -> Tensor:
     """Mean squared error of the velocity at a logit-normal share of data."""
-    clean_share = draw_shares(len(captions))
+    clean_share = draw_shares(len(captions), latents[0, 0].numel() // 4)
     share = clean_share.view(-1, 1, 1, 1, 1)
     noise = torch.randn_like(latents)
     noisy = torch.lerp(noise, latents, share)
     return nn.functional.mse_loss(model(noisy, clean_share, captions), latents - noise)
 
 
-def _average(parameters: list[nn.Parameter], elapsed_s: float) -> float:
-    """Average gradients (and the clock, so that all workers stop together) over workers."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    flat = torch.cat([g.flatten() for g in gradients] + [torch.tensor([elapsed_s])])
+@torch.no_grad()
+def _meet(parameters: list[nn.Parameter], elapsed_s: float) -> float:
+    """Average the weights (and the clock, so that all stop together) over workers."""
+    flat = torch.cat([p.flatten() for p in parameters] + [torch.tensor([elapsed_s])])
     dist.all_reduce(flat)
     flat /= dist.get_world_size()
     offset = 0
-    for gradient in gradients:
-        gradient.copy_(flat[offset : offset + gradient.numel()].view_as(gradient))
-        offset += gradient.numel()
+    for parameter in parameters:
+        parameter.copy_(flat[offset : offset + parameter.numel()].view_as(parameter))
+        offset += parameter.numel()
     return float(flat[-1])
+
+
+def _matrices(transformer: MochiTransformer3DModel) -> list[nn.Parameter]:
+    """The weights that mix channels inside the blocks; modulation is left to AdamW."""
+    return [
+        parameter
+        for name, parameter in transformer.transformer_blocks.named_parameters()
+        if parameter.ndim == 2 and "norm" not in name
+    ]
+
+
+def _adamw(
+    model: TextToVelocity, parameters: list[nn.Parameter], muon: Muon
+) -> torch.optim.Optimizer:
+    """For all that is no matrix of a block; "share" multiplies the learning rate."""
+    positions = model.transformer.pos_frequencies
+    apart = {id(parameter) for parameter in (positions, *muon.parameters)}
+    groups = [
+        {"params": [p for p in parameters if id(p) not in apart], "share": 1.0},
+        {"params": [positions], "share": POSITION_RATE_SHARE},
+    ]
+    return torch.optim.AdamW(groups, PEAK_RATE, betas=(0.9, 0.95), weight_decay=0.01, fused=True)
 
 
 class Trainer:
@@ -89,15 +121,8 @@ class Trainer:
         self.modules = self.model.modules()
         self.parameters = list(self.modules.parameters())
         self.average = {k: v.clone() for k, v in self.modules.state_dict().items()}
-        positions = self.model.transformer.pos_frequencies
-        others = [p for p in self.parameters if p is not positions]
-        groups = [
-            {"params": others, "share": 1.0},
-            {"params": [positions], "share": POSITION_RATE_SHARE},
-        ]
-        self.optimiser = torch.optim.AdamW(
-            groups, PEAK_RATE, betas=(0.9, 0.95), weight_decay=0.01, fused=True
-        )
+        self.muon = Muon(_matrices(self.model.transformer))
+        self.optimiser = _adamw(self.model, self.parameters, self.muon)
         self.progress = Progress()
         self._resume()
         space = LatentSpace.load(arguments.latent_space)
@@ -115,6 +140,8 @@ class Trainer:
         state: dict[str, Any] = torch.load(path, weights_only=True)
         self.modules.load_state_dict(state["modules"])
         self.optimiser.load_state_dict(state["optimiser"])
+        for momentum, stored in zip(self.muon.momenta, state["momenta"], strict=True):
+            momentum.copy_(stored)
         self.average = state["average"]
         self.progress = Progress(**state["progress"])
 
@@ -123,6 +150,7 @@ class Trainer:
         state = {
             "modules": self.modules.state_dict(),
             "optimiser": self.optimiser.state_dict(),
+            "momenta": self.muon.momenta,
             "average": self.average,
             "progress": vars(self.progress),
         }
@@ -133,20 +161,21 @@ class Trainer:
         """One optimiser step; returns its loss, clips, and visual tokens of a clip."""
         began = time.monotonic()
         share = self.progress.elapsed_s / self.budget_s
+        rate = learning_rate(share, steps_since_start)
         for group in self.optimiser.param_groups:
-            group["lr"] = group["share"] * learning_rate(share, steps_since_start)
+            group["lr"] = group["share"] * rate
         latents, captions = self.stream.batch(min(share, 1.0))
         loss = flow_loss(self.model, latents, captions)
-        self.optimiser.zero_grad()
+        self.modules.zero_grad()
         loss.backward()
-        elapsed_s = self.progress.elapsed_s
-        if self.workers > 1:
-            elapsed_s = _average(self.parameters, elapsed_s)
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimiser.step()
-        self._update_average()
+        self.muon.step(rate)
         self.progress.step += 1
-        self.progress.elapsed_s = elapsed_s + min(time.monotonic() - began, LONGEST_STEP_S)
+        self.progress.elapsed_s += min(time.monotonic() - began, LONGEST_STEP_S)
+        if self.workers > 1 and self.progress.step % MEET_EVERY_STEPS == 0:
+            self.progress.elapsed_s = _meet(self.parameters, self.progress.elapsed_s)
+        self._update_average()
         return loss.item(), len(captions), latents[0, 0].numel() // 4
 
     @torch.no_grad()
@@ -158,7 +187,10 @@ class Trainer:
     def run(self) -> None:
         """Train until the time is used up."""
         saved, steps, recent = time.monotonic(), 0, 1.0
-        while self.progress.elapsed_s < self.budget_s:
+        # Workers stop at the same step: they compare clocks only where they meet.
+        while self.progress.elapsed_s < self.budget_s or (
+            self.workers > 1 and self.progress.step % MEET_EVERY_STEPS
+        ):
             loss, clips, tokens = self.step(steps)
             steps += 1
             recent += (loss - recent) * max(0.02, 1 / steps)

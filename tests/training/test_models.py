@@ -7,7 +7,7 @@ import torch
 from diffusers.models.attention_processor import MochiAttnProcessor2_0
 
 from training.models import new_model
-from training.train_transformer import PEAK_RATE, learning_rate
+from training.train_transformer import PEAK_RATE, WARM_UP_STEPS, learning_rate
 
 TOKENIZER = Path("checkpoints/mochi-tiny/tokenizer")
 
@@ -29,6 +29,6 @@ def test_batched_attention_equals_the_original() -> None:
 
 def test_the_learning_rate_warms_up_and_decays() -> None:
     """It rises from the first step and ends at 2 % of its peak."""
-    assert learning_rate(0.0, 0) == pytest.approx(PEAK_RATE / 100)
+    assert learning_rate(0.0, 0) == pytest.approx(PEAK_RATE / WARM_UP_STEPS)
     assert learning_rate(0.0, 100) == pytest.approx(PEAK_RATE)
     assert learning_rate(1.0, 1000) == pytest.approx(PEAK_RATE * 0.02)
