@@ -13,9 +13,10 @@ from diffusers.pipelines.mochi.pipeline_mochi import linear_quadratic_schedule
 from PIL import Image
 from torch import Tensor
 
-from training.export import GENERATION_CONFIG, load_trained, load_vae
-from training.latents import GROUP, PATCH, LatentSpace, decode, init_linear_decoder, new_vae
+from training.export import GENERATION_CONFIG, load_trained
+from training.latents import GROUP, PATCH, decode
 from training.models import TextToVelocity
+from training.train_vae import load_space, load_vae
 
 PROMPTS = (
     "a red ball moving right on a black background",
@@ -68,20 +69,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--runs", type=Path, default=Path("training/runs"))
-    parser.add_argument("--size", type=int, nargs=3, default=(25, 128, 128))
+    parser.add_argument("--size", type=int, nargs=3, default=(25, 96, 96))
     parser.add_argument("--steps", type=int, default=GENERATION_CONFIG["num_inference_steps"])
     parser.add_argument("--guidance", type=float, default=GENERATION_CONFIG["guidance_scale"])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--linear", action="store_true", help="decode with the linear inverse")
     parser.add_argument("--prompts", nargs="*", default=PROMPTS)
     arguments = parser.parse_args()
     tokenizer = Path("checkpoints/mochi-tiny/tokenizer")
     model = load_trained(arguments.runs / "transformer", tokenizer)
-    if arguments.linear:
-        vae = new_vae(0)
-        init_linear_decoder(vae.decoder, LatentSpace.load(arguments.runs / "latent_space.npz"))
-    else:
-        vae = load_vae(arguments.runs / "vae")
+    space = load_space(arguments.runs / "latent_space.npz")
+    vae, _ = load_vae(arguments.runs / "vae", space)
     latents = sample(
         model,
         list(arguments.prompts),

@@ -19,11 +19,11 @@ from diffusers import (
 from diffusers.models.attention_processor import MochiAttnProcessor2_0
 from transformers import T5EncoderModel, T5Tokenizer
 
-from training.latents import new_vae
 from training.models import TextToVelocity, new_model
+from training.train_vae import load_space, load_vae
 
 GENERATION_CONFIG: Final = {
-    "native_area": 128 * 128,
+    "native_area": 96 * 96,
     "max_frames": 163,
     "num_inference_steps": 20,
     "guidance_scale": 4.0,
@@ -42,13 +42,6 @@ def load_trained(run: Path, tokenizer: Path) -> TextToVelocity:
         block.attn1.processor = MochiAttnProcessor2_0()
     _log.info("transformer: %s", state["progress"])
     return model
-
-
-def load_vae(run: Path) -> AutoencoderKLMochi:
-    """The trained autoencoder in float32."""
-    vae = new_vae(seed=0)
-    vae.load_state_dict(torch.load(run / "vae.pt", weights_only=True)["vae"])
-    return vae
 
 
 def build_pipeline(
@@ -86,7 +79,7 @@ def main() -> None:
         model.tokenizer,
         model.text_encoder,
         model.transformer,
-        load_vae(arguments.runs / "vae"),
+        load_vae(arguments.runs / "vae", load_space(arguments.runs / "latent_space.npz"))[0],
     )
     for part in (pipeline.text_encoder, pipeline.transformer, pipeline.vae):
         part.to(torch.bfloat16)

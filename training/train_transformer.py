@@ -31,7 +31,8 @@ from training.muon import Muon
 PEAK_RATE, FINAL_SHARE, WARM_UP_STEPS = 1.5e-3, 0.02, 30
 # A frequency is multiplied by up to 96 units: at the full rate every step would shake positions.
 POSITION_RATE_SHARE = 0.05
-EMA_DECAY = 0.997
+EMA_DECAY = 0.99
+DECAY_SHARE = 0.1  # of the training, at its end
 # Workers train apart and average their weights: on shared cores, waiting for each other at every
 # step would cost a third of the time.
 MEET_EVERY_STEPS = 8
@@ -49,8 +50,8 @@ class Progress:
 
 
 def learning_rate(progress: float, steps_since_start: int) -> float:
-    """Linear from the peak to 2 % of it, warming up again after every resume."""
-    left = 1 - min(progress, 1)
+    """At the peak, then linear to 2 % of it; warms up again after every resume."""
+    left = min(1.0, (1 - min(progress, 1)) / DECAY_SHARE)
     warm = min(1.0, (steps_since_start + 1) / WARM_UP_STEPS)
     return PEAK_RATE * warm * (FINAL_SHARE + (1 - FINAL_SHARE) * left)
 
@@ -62,7 +63,7 @@ def draw_shares(count: int, tokens: int) -> Tensor:
     the noisier (resolution-dependent shift, arXiv:2403.03206 section 5.3.2, somewhat weaker).
     """
     even = (torch.randperm(count) + torch.rand(count)) / count
-    middle = -0.3 - 0.35 * math.log(max(tokens, 64) / 64)
+    middle = -0.5 - 0.35 * math.log(max(tokens, 64) / 64)
     return torch.sigmoid(middle + 1.2 * torch.special.ndtri(even.clamp(1e-4, 1 - 1e-4)))
 
 

@@ -1,10 +1,9 @@
-"""Train the autoencoder around the fixed latent space: first the decoder, then the encoder.
+"""Train the autoencoder's decoder around the fixed latent space; the encoder needs no training.
 
 The decoder starts at the exact linear inverse of the latent space and learns what a linear map
-cannot (sharp moving edges). The encoder is regressed onto the components. Both stop and resume.
+cannot (sharp moving edges, calm pictures from latents that are not exact). Stops and resumes.
 
-    python -m training.train_vae decoder --minutes 35
-    python -m training.train_vae encoder --minutes 8
+    python -m training.train_vae --minutes 19
 """
 
 import argparse
@@ -19,7 +18,14 @@ import torch
 from diffusers import AutoencoderKLMochi
 from torch import Tensor, nn
 
-from training.latents import LatentSpace, decode, fit_latent_space, init_linear_decoder, new_vae
+from training.latents import (
+    LatentSpace,
+    decode,
+    fit_latent_space,
+    init_linear_decoder,
+    init_linear_encoder,
+    new_vae,
+)
 from training.render import render
 from training.scenes import draw_training_scene
 
@@ -55,18 +61,6 @@ def decoder_loss(vae: AutoencoderKLMochi, pixels: Tensor, latents: Tensor) -> tu
     return nn.functional.l1_loss(decoded, pixels) + 2 * mse, mse.item()
 
 
-def encoder_loss(vae: AutoencoderKLMochi, pixels: Tensor, latents: Tensor) -> tuple[Tensor, float]:
-    """Squared error of the predicted mean; the predicted log-variance is kept very small."""
-    mean, log_variance = _encode(vae, pixels).chunk(2, dim=1)
-    mse = nn.functional.mse_loss(mean, latents)
-    return mse + 1e-3 * (log_variance + 10).square().mean(), mse.item()
-
-
-def _encode(vae: AutoencoderKLMochi, pixels: Tensor) -> Tensor:
-    moments: Tensor = vae.encoder(pixels)[0]
-    return moments
-
-
 @torch.no_grad()
 def validate(vae: AutoencoderKLMochi, space: LatentSpace, clips: int = 24) -> dict[str, float]:
     """PSNR in dB on scenes of a seed of its own: decoder, its linear start, encoder + decoder."""
@@ -78,7 +72,7 @@ def validate(vae: AutoencoderKLMochi, space: LatentSpace, clips: int = 24) -> di
         frames = render(draw_training_scene(rng), 128, 128, 13)
         latents = torch.from_numpy(space.encode(frames))[None]
         pixels = torch.from_numpy(frames).permute(3, 0, 1, 2)[None] * 2 - 1
-        encoded = _encode(vae, pixels)[:, :12]
+        encoded = vae.encode(pixels).latent_dist.mode()
         for row, (model, source) in enumerate(((vae, latents), (linear, latents), (vae, encoded))):
             error = decode(model.decoder, source) - pixels
             errors[row, index] = error.square().mean().item()
@@ -86,59 +80,68 @@ def validate(vae: AutoencoderKLMochi, space: LatentSpace, clips: int = 24) -> di
     return dict(zip(("decoder_db", "linear_db", "encoder_decoder_db"), values, strict=True))
 
 
-def _space(path: Path, seed: int) -> LatentSpace:
+def load_space(path: Path, seed: int = 0) -> LatentSpace:
+    """The latent space of a run, fitted now if it is not there."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         fit_latent_space(seed).save(path)
     return LatentSpace.load(path)
 
 
-def _optimiser(part: str, module: nn.Module) -> torch.optim.Optimizer:
+def _optimiser(decoder: nn.Module) -> torch.optim.Optimizer:
     """AdamW in two groups; "peak" is each group's highest learning rate."""
-    named = list(module.named_parameters())
+    named = list(decoder.named_parameters())
     inner = {name for name, _ in named if "resnets" in name and "conv2" not in name}
     branches = [p for name, p in named if name in inner]
     trunk = [p for name, p in named if name not in inner]
-    trunk_rate = PEAK_RATE * (TRUNK_RATE_SHARE if part == "decoder" else 1)
-    groups = [{"params": branches, "peak": PEAK_RATE}, {"params": trunk, "peak": trunk_rate}]
+    groups = [
+        {"params": branches, "peak": PEAK_RATE},
+        {"params": trunk, "peak": PEAK_RATE * TRUNK_RATE_SHARE},
+    ]
     return torch.optim.AdamW(groups, PEAK_RATE, betas=(0.9, 0.98))
 
 
-def train(part: str, minutes: float, seed: int, out: Path, space: LatentSpace) -> None:
-    """Train one part within its minutes, continuing what `out` holds."""
-    path = out / "vae.pt"
+def load_vae(run: Path, space: LatentSpace, seed: int = 0) -> tuple[AutoencoderKLMochi, float]:
+    """The autoencoder as far as it is trained (float32), and for how many seconds."""
     vae = new_vae(seed)
+    init_linear_encoder(vae.encoder, space)
     init_linear_decoder(vae.decoder, space)
-    stored = torch.load(path, weights_only=True) if path.exists() else {}
-    if stored:
-        vae.load_state_dict(stored["vae"])
-    clock = stored.get("elapsed_s", {"decoder": 0.0, "encoder": 0.0})
-    module = vae.decoder if part == "decoder" else vae.encoder
-    loss_of = decoder_loss if part == "decoder" else encoder_loss
+    path = run / "decoder.pt"
+    if not path.exists():
+        return vae, 0.0
+    stored = torch.load(path, weights_only=True)
+    vae.decoder.load_state_dict(stored["decoder"])
+    return vae, float(stored["elapsed_s"])
+
+
+def train(minutes: float, seed: int, out: Path, space: LatentSpace) -> None:
+    """Train the decoder within its minutes, continuing what `out` holds."""
+    vae, elapsed_s = load_vae(out, space, seed)
     # State of the optimiser is not kept: a short warm-up after a resume costs less than the file.
-    optimiser = _optimiser(part, module)
-    rng = np.random.default_rng((seed, int(clock[part])))
-    torch.manual_seed(seed + int(clock[part]))
-    saved, steps, recent = time.monotonic(), 0, 0.0
-    while clock[part] < 60 * minutes:
+    optimiser = _optimiser(vae.decoder)
+    rng = np.random.default_rng((seed, int(elapsed_s)))
+    torch.manual_seed(seed + int(elapsed_s))
+    saved, steps, recent, budget_s = time.monotonic(), 0, 0.0, 60 * minutes
+    while elapsed_s < budget_s:
         began = time.monotonic()
-        share = clock[part] / (60 * minutes)
-        rate = FINAL_SHARE + (1 - FINAL_SHARE) * 0.5 * (1 + math.cos(math.pi * share))
+        rate = 0.5 * (1 + math.cos(math.pi * elapsed_s / budget_s))
+        rate = min(1.0, (steps + 1) / WARM_UP_STEPS) * (FINAL_SHARE + (1 - FINAL_SHARE) * rate)
         for group in optimiser.param_groups:
-            group["lr"] = group["peak"] * min(1.0, (steps + 1) / WARM_UP_STEPS) * rate
-        loss, mse = loss_of(vae, *draw_batch(rng, space))
+            group["lr"] = group["peak"] * rate
+        loss, mse = decoder_loss(vae, *draw_batch(rng, space))
         optimiser.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(vae.decoder.parameters(), 1.0)
         optimiser.step()
         steps += 1
         recent += (mse - recent) * max(0.02, 1 / steps)
-        clock[part] += time.monotonic() - began
+        elapsed_s += time.monotonic() - began
         if steps % REPORT_EVERY_STEPS == 0:
-            record = {"part": part, "step": steps, "elapsed_s": round(clock[part]), "mse": recent}
-            _log.info(json.dumps(record | {"db": round(psnr(recent), 2)}))
-        if time.monotonic() - saved > SAVE_EVERY_S or clock[part] >= 60 * minutes:
-            torch.save({"vae": vae.state_dict(), "elapsed_s": clock}, path)
+            record = {"step": steps, "elapsed_s": round(elapsed_s), "db": round(psnr(recent), 2)}
+            _log.info(json.dumps(record))
+        if time.monotonic() - saved > SAVE_EVERY_S or elapsed_s >= budget_s:
+            stored = {"decoder": vae.decoder.state_dict(), "elapsed_s": elapsed_s}
+            torch.save(stored, out / "decoder.pt")
             saved = time.monotonic()
     _log.info(json.dumps(validate(vae, space)))
 
@@ -146,16 +149,15 @@ def train(part: str, minutes: float, seed: int, out: Path, space: LatentSpace) -
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("part", choices=("decoder", "encoder"))
-    parser.add_argument("--minutes", type=float, default=35)
+    parser.add_argument("--minutes", type=float, default=19)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("training/runs/vae"))
     parser.add_argument("--latent-space", type=Path, default=Path("training/runs/latent_space.npz"))
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     arguments.out.mkdir(parents=True, exist_ok=True)
-    space = _space(arguments.latent_space, arguments.seed)
-    train(arguments.part, arguments.minutes, arguments.seed, arguments.out, space)
+    space = load_space(arguments.latent_space, arguments.seed)
+    train(arguments.minutes, arguments.seed, arguments.out, space)
 
 
 if __name__ == "__main__":

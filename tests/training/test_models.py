@@ -28,7 +28,7 @@ def test_batched_attention_equals_the_original() -> None:
 
 
 def test_the_learning_rate_warms_up_and_decays() -> None:
-    """It rises from the first step and ends at 2 % of its peak."""
+    """It rises from the first step, stays, and ends at 2 % of its peak."""
     assert learning_rate(0.0, 0) == pytest.approx(PEAK_RATE / WARM_UP_STEPS)
     assert learning_rate(0.0, 100) == pytest.approx(PEAK_RATE)
     assert learning_rate(1.0, 1000) == pytest.approx(PEAK_RATE * 0.02)
