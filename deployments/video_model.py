@@ -108,10 +108,8 @@ class VideoModel:
         self._backend: Backend | None = None
         self._changed = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=config.name)
-        self._tasks = [
-            asyncio.create_task(self._load(), name="load"),
-            asyncio.create_task(self._keep_reporting(), name="report"),
-        ]
+        self._loading = asyncio.create_task(self._load(), name="load")
+        self._reporting = asyncio.create_task(self._keep_reporting(), name="report")
 
     async def generate(self, job_id: str, owner: str, spec: VideoSpec) -> AsyncIterator[ModelEvent]:
         """Make the video of `spec`, yielding what happens; cancelling stops within one step.
@@ -120,9 +118,11 @@ class VideoModel:
         and the replica stops instead of finishing an orphan.
 
         Raises:
-            BackendUnavailable: the model is not loaded.
+            BackendUnavailable: the model cannot be loaded.
             VideoServiceError: the job failed; anything else that goes wrong is a GenerationFailed.
         """
+        # A job may come before the load is done: to a replica that has replaced a dead one.
+        await asyncio.shield(self._loading)
         if self._backend is None:
             raise BackendUnavailable(
                 f"{self._config.name} is {self._state}. {self._reason}".strip()
@@ -157,8 +157,8 @@ class VideoModel:
     async def close(self) -> None:
         """Stop the current job at its next step and end the thread."""
         self._orphaned = True
-        for task in self._tasks:
-            task.cancel()
+        self._loading.cancel()
+        self._reporting.cancel()
         await asyncio.get_running_loop().run_in_executor(None, self._thread.shutdown)
 
     async def _advance(self, work: Iterator[BackendEvent]) -> AsyncIterator[BackendEvent]:
