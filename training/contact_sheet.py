@@ -77,7 +77,7 @@ def main() -> None:
     arguments = parser.parse_args()
     tokenizer = Path("checkpoints/mochi-tiny/tokenizer")
     model = load_trained(arguments.runs / "transformer", tokenizer)
-    space = load_space(arguments.runs / "latent_space.npz")
+    space = load_space(Path("training/latent_space.npz"))
     vae, _ = load_vae(arguments.runs / "vae", space)
     latents = sample(
         model,

@@ -203,9 +203,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", type=Path, default=Path("checkpoints/mochi-tiny"))
     parser.add_argument("--prompts", type=int, default=120)
-    parser.add_argument("--side", type=int, default=128, help="side of the generated square")
+    parser.add_argument("--side", type=int, default=96, help="side of the generated square")
     parser.add_argument("--size", type=int, default=256, help="side of the served square")
-    parser.add_argument("--frames", type=int, default=49, help="6k + 1")
+    parser.add_argument("--frames", type=int, default=25, help="6k + 1")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("training/results"))
     parser.add_argument(

@@ -61,6 +61,13 @@ def build_pipeline(
     )
 
 
+def _vae(run: Path, checkpoint: Path) -> AutoencoderKLMochi:
+    """The trained autoencoder, or where no run is at hand the one exported before."""
+    if (run / "decoder.pt").exists():
+        return load_vae(run, load_space(Path("training/latent_space.npz")))[0]
+    return AutoencoderKLMochi.from_pretrained(checkpoint / "vae", torch_dtype=torch.float32)
+
+
 def weight_bytes(folder: Path) -> int:
     """Size of all weight files of a checkpoint."""
     return sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
@@ -79,7 +86,7 @@ def main() -> None:
         model.tokenizer,
         model.text_encoder,
         model.transformer,
-        load_vae(arguments.runs / "vae", load_space(arguments.runs / "latent_space.npz"))[0],
+        _vae(arguments.runs / "vae", arguments.out),
     )
     for part in (pipeline.text_encoder, pipeline.transformer, pipeline.vae):
         part.to(torch.bfloat16)

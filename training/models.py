@@ -143,3 +143,15 @@ def new_model(tokenizer_folder: Path, seed: int) -> TextToVelocity:
     for block in transformer.transformer_blocks:
         block.attn1.processor = BatchedAttention()
     return TextToVelocity(tokenizer, new_text_encoder(len(tokenizer), seed), transformer)
+
+
+def load_exported(model: TextToVelocity, checkpoint: Path) -> None:
+    """Take over the weights of an exported checkpoint."""
+    transformer = MochiTransformer3DModel.from_pretrained(
+        checkpoint / "transformer", torch_dtype=torch.float32
+    )
+    text_encoder = T5EncoderModel.from_pretrained(
+        checkpoint / "text_encoder", torch_dtype=torch.float32
+    )
+    model.transformer.load_state_dict(transformer.state_dict())
+    model.text_encoder.load_state_dict(text_encoder.state_dict())

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from training.clips import ClipStream
 from training.latents import LatentSpace
-from training.models import TextToVelocity, new_model
+from training.models import TextToVelocity, load_exported, new_model
 from training.muon import Muon
 
 PEAK_RATE, FINAL_SHARE, WARM_UP_STEPS = 1.5e-3, 0.02, 30
@@ -121,6 +121,8 @@ class Trainer:
         self.model = new_model(arguments.tokenizer, arguments.seed)
         self.modules = self.model.modules()
         self.parameters = list(self.modules.parameters())
+        if arguments.start_from is not None and not (self.out / "state.pt").exists():
+            load_exported(self.model, arguments.start_from)
         self.average = {k: v.clone() for k, v in self.modules.state_dict().items()}
         self.muon = Muon(_matrices(self.model.transformer))
         self.optimiser = _adamw(self.model, self.parameters, self.muon)
@@ -220,8 +222,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch-tokens", type=int, default=1536, help="visual tokens a worker")
     parser.add_argument("--compile", action="store_true", help="1.3 times faster, 3 minutes first")
+    parser.add_argument("--start-from", type=Path, help="a checkpoint, where no state is kept")
     parser.add_argument("--out", type=Path, default=Path("training/runs/transformer"))
-    parser.add_argument("--latent-space", type=Path, default=Path("training/runs/latent_space.npz"))
+    parser.add_argument("--latent-space", type=Path, default=Path("training/latent_space.npz"))
     parser.add_argument("--tokenizer", type=Path, default=Path("checkpoints/mochi-tiny/tokenizer"))
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")

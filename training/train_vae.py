@@ -152,7 +152,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=19)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("training/runs/vae"))
-    parser.add_argument("--latent-space", type=Path, default=Path("training/runs/latent_space.npz"))
+    parser.add_argument("--latent-space", type=Path, default=Path("training/latent_space.npz"))
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     arguments.out.mkdir(parents=True, exist_ok=True)
