@@ -26,7 +26,7 @@ GENERATION_CONFIG: Final = {
     "native_area": 96 * 96,
     "max_frames": 163,
     "num_inference_steps": 20,
-    "guidance_scale": 4.0,
+    "guidance_scale": 5.0,
     "threshold_noise": 0.1,
     "linear_steps": 4,
 }
