@@ -18,6 +18,8 @@ from benchmarks.running import ROOT, free_port, print_table, replicas_memory, wa
 
 def main() -> None:
     """Print the table and one JSON line."""
+    # Undoes an ignored SIGINT, which the child would inherit: it is how the service is stopped.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     port = free_port()
     with TemporaryDirectory() as folder:
         config = yaml.safe_load((ROOT / "config/serve.yaml").read_text())

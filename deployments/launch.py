@@ -87,6 +87,9 @@ class Service:
             "PYTHONUNBUFFERED": "1",
         }
         command = [str(Path(sys.executable).with_name("serve")), "run", str(self._config)]
+        # A script's background job ignores SIGINT, and the child would inherit that; a signal that
+        # has a handler is reset to its default in the child.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         # A session of its own: Ctrl-C reaches it once, from us, and not twice.
         self._child = subprocess.Popen(
             command,

@@ -38,6 +38,12 @@ def test_a_prompt_becomes_the_clip_that_was_asked_for(graph: Graph, folder: Path
     assert Path(answer["mp4_path"]).read_bytes() == clip.read_bytes()
 
 
+def test_without_a_gpu_every_model_runs_on_the_cpu(graph: Graph) -> None:
+    """Both ask for half a GPU with `device: auto`; nothing waits for one that is not there."""
+    replicas = graph.http.get("/system-info").json()["replicas"]
+    assert [replica["device"] for replica in replicas] == ["cpu", "cpu"]
+
+
 def test_the_same_seed_gives_the_same_bytes(graph: Graph) -> None:
     """Also when the model was stopped in the middle of another job, and in a new process."""
     first = graph.generate(prefer_backend="mochi")

@@ -76,7 +76,7 @@ def test_ctrl_c_is_quick_and_the_job_completes_after_the_next_start(tmp_path: Pa
     cancelled with the connection, not lost, and the broken run does not count."""
     graph = Graph(port := free_port())
     config, log = write_config(tmp_path, port), tmp_path / "log"
-    form = SMALL | {"prompt": "a slow hand", "num_inference_steps": "24"}
+    form = SMALL | {"prompt": "a slow hand", "num_inference_steps": "14"}
     with launched(config, log) as process:
         graph.until_ready(1)
         client = threading.Thread(target=ask_and_lose_the_connection, args=(graph, form))
