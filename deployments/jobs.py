@@ -60,9 +60,9 @@ class Jobs:
         candidates = choose_models(request, self._cards)
         if reason := self._dispatcher.fleet.hopeless(candidates):
             raise BackendUnavailable(reason)
-        queued = await self._db(self._store.queued)
-        if len(queued) >= self._config.limits.max_queued:
-            raise QueueFull(len(queued), self._dispatcher.seconds_until_free())
+        queued = await self._db(self._store.count_queued)
+        if queued >= self._config.limits.max_queued:
+            raise QueueFull(queued, self._dispatcher.seconds_until_free())
         folder, minimum = Path(self._config.outputs_dir), self._config.limits.min_free_disk_mb
         await self._db(outputs.require_free_disk, folder, minimum)
         await self._db(self._store.submit, job_id, request, image, candidates)
@@ -113,7 +113,7 @@ class Jobs:
         """Return the state of the models and the queue."""
         return ServiceState(
             replicas=self._dispatcher.fleet.replicas(),
-            jobs_queued=len(await self._db(self._store.queued)),
+            jobs_queued=await self._db(self._store.count_queued),
             jobs_running=self._dispatcher.running,
             taken_at=time.time(),
         )

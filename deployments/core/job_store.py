@@ -122,11 +122,11 @@ class JobStore:
 
     def position(self, number: int) -> int:
         """Return how many waiting jobs stand before the one with this number, plus one."""
-        earlier = sa.select(sa.func.count()).where(
-            jobs.c.status == "queued", jobs.c.number < number
-        )
-        with self._engine.connect() as connection:
-            return int(connection.scalar(earlier) or 0) + 1
+        return self._count(jobs.c.status == "queued", jobs.c.number < number) + 1
+
+    def count_queued(self) -> int:
+        """Return how many jobs wait."""
+        return self._count(jobs.c.status == "queued")
 
     def image(self, job_id: str) -> bytes | None:
         """Return the job's input image, if it has one."""
@@ -262,6 +262,11 @@ class JobStore:
         query = sa.select(*_without_image).where(*conditions).order_by(jobs.c.number)
         with self._engine.connect() as connection:
             return [_job(row) for row in connection.execute(query)]
+
+    def _count(self, *conditions: sa.ColumnElement[bool]) -> int:
+        query = sa.select(sa.func.count()).select_from(jobs).where(*conditions)
+        with self._engine.connect() as connection:
+            return int(connection.scalar(query) or 0)
 
     def _update(self, conditions: Sequence[sa.ColumnElement[bool]], **values: Any) -> bool:
         with self._engine.begin() as connection:
