@@ -64,7 +64,7 @@ def _thing_words(rng: np.random.Generator, thing: Thing) -> str:
     noun = f"{thing.colour} {_pick(rng, SHAPE_WORDS[thing.shape])}"
     size = ""
     if rng.uniform() < 0.3:
-        size = "big " if thing.radius > 0.192 else "small " if thing.radius < 0.178 else "bright "
+        size = "big " if thing.radius > 0.22 else "small " if thing.radius < 0.205 else "bright "
     article = "an" if not size and noun.startswith("orange") else "a"
     if rng.uniform() < 0.1:
         article = "the"

@@ -45,31 +45,20 @@ SMALL: Final[Sizes] = [
     (1, Size(64, 64, 7)),
     (1, Size(64, 64, 37)),
 ]
-MIDDLE: Final[Sizes] = [
-    (1, Size(64, 64, 19)),
-    (0.5, Size(64, 64, 49)),
-    (2, Size(96, 96, 19)),
-    (1, Size(96, 96, 31)),
-    (0.7, Size(96, 128, 19)),
-    (0.7, Size(128, 96, 19)),
-    (3, Size(128, 128, 13)),
-    (4, Size(128, 128, 25)),
-    (1, Size(128, 128, 37)),
-]
 NATIVE: Final[Sizes] = [
     (4, Size(96, 96, 25)),
     (2, Size(96, 96, 13)),
-    (3, Size(64, 64, 25)),
-    (0.5, Size(96, 96, 49)),
-    (0.1, Size(96, 96, 97)),
-    (0.05, Size(96, 96, 163)),
+    (1, Size(64, 64, 25)),
+    (0.7, Size(96, 96, 49)),
+    (0.15, Size(96, 96, 97)),
+    (0.07, Size(96, 96, 163)),
     (0.1, Size(96, 96, 1)),
     (0.4, Size(80, 112, 25)),
     (0.4, Size(112, 80, 25)),
     (0.3, Size(64, 128, 25)),
     (0.3, Size(128, 64, 25)),
 ]
-CURRICULUM: Final[list[tuple[float, Sizes]]] = [(0.25, SMALL), (0.6, MIDDLE), (1.01, NATIVE)]
+CURRICULUM: Final[list[tuple[float, Sizes]]] = [(0.1, SMALL), (1.01, NATIVE)]
 
 
 def sizes_at(progress: float) -> Sizes:

@@ -55,7 +55,7 @@ BACKGROUNDS: Final = (*PLAIN, *PLACES)
 MOUNTAIN_PLACES: Final = ("sea", "lake", "meadow", "desert", "snow")
 
 MARGIN: Final = 0.05
-MIN_RADIUS, MAX_RADIUS = 0.165, 0.205
+MIN_RADIUS, MAX_RADIUS = 0.19, 0.235
 # Objects keep to the middle of the frame and cross most of it: where they are is nearly settled by
 # the prompt, which a network of this size learns in minutes instead of hours.
 MIDDLE: Final = (0.38, 0.62)
