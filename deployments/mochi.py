@@ -4,19 +4,17 @@ A plain class that `deployments.video_model.VideoModel` drives on one thread. to
 `load()` only, so that the wiring may ask for the card without it.
 """
 
-import os
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from deployments.core import memory
 from deployments.core.checkpoints import Checkpoint, GenerationConfig, Published
 from deployments.core.config import ModelConfig
-from deployments.core.errors import InsufficientVram
 from deployments.core.events import BackendEvent, Decoded, Notice, PhaseBegan, Step
-from deployments.core.memory import Clip, Placement, Weights
-from deployments.core.spec import AREA_TOLERANCE, PATCH, ModelCard, VideoSpec
+from deployments.core.memory import Clip, Weights
+from deployments.core.spec import ModelCard, VideoSpec
+from deployments.placement import Placer, use_threads
 
 if TYPE_CHECKING:
     import torch
@@ -70,12 +68,11 @@ class Mochi:
         )
 
     def __init__(self, config: ModelConfig, checkpoint: Checkpoint, device: str) -> None:
-        self._name, self._cpu_threads = config.name, config.cpu_threads
+        self._cpu_threads = config.cpu_threads
         self._checkpoint, self._device = checkpoint, device
+        self._placer = Placer(config.name, device, ("text_encoder",))
         self._parts: MochiParts
         self._prompts: PromptEncoder
-        self._weights: Weights
-        self._placement = memory.PLACEMENTS[0]
 
     def load(self) -> None:
         """Load the checkpoint and decide which networks stay on the GPU.
@@ -90,18 +87,13 @@ class Mochi:
         from deployments.models.mochi1.text import PromptEncoder
 
         if self._device == "cpu":
-            # Ray sets OMP_NUM_THREADS to the replica's share of the CPUs, which is a fraction.
-            torch.set_num_threads(self._cpu_threads or len(os.sched_getaffinity(0)))
+            use_threads(self._cpu_threads)
+        source, generation = self._checkpoint.source, self._checkpoint.generation
         dtype = torch.float32 if self._device == "cpu" else torch.bfloat16
-        self._weights = Weights(**loading.weights_gb(self._checkpoint.source, dtype))
-        on_cpu: set[str] = set()
-        if self._device != "cpu":
-            available_gb = _available_gb(self._device)
-            self._placement = memory.mochi_placement(
-                _largest_clip(self._checkpoint.generation), self._weights, available_gb
-            )
-            on_cpu = _resting_on_cpu(self._placement)
-        self._parts = loading.load(self._checkpoint.source, self._device, on_cpu=on_cpu)
+        largest = Clip.largest(generation.native_area, generation.max_frames)
+        weights = Weights(**loading.weights_gb(source, dtype))
+        self._placer.plan(weights, memory.mochi_activations(largest))
+        self._parts = loading.load(source, self._device, on_cpu=self._placer.on_cpu)
         self._prompts = PromptEncoder(self._parts.tokenizer, self._parts.text_encoder)
 
     def generate(self, spec: VideoSpec) -> Iterator[BackendEvent]:
@@ -110,10 +102,8 @@ class Mochi:
         Raises:
             InsufficientVram: it does not fit on the GPU; before the start where that is foreseen.
         """
-        import torch
-
-        self._refuse_too_large(spec)
-        try:
+        activations = memory.mochi_activations(Clip.of(spec))
+        with self._placer.job(activations, low_vram=spec.low_vram, parts=self._parts):
             yield PhaseBegan("text")
             positive = self._prompts.encode(spec.prompt)
             negative = self._prompts.encode(spec.negative_prompt)
@@ -124,12 +114,6 @@ class Mochi:
             latents = yield from self._denoise(spec, positive.embedding, negative.embedding)
             yield PhaseBegan("decode")
             yield from self._decode(spec, latents)
-        except torch.OutOfMemoryError as error:
-            raise InsufficientVram(
-                self._name, self._need_gb(spec), _available_gb(self._device)
-            ) from error
-        finally:
-            self._rest()
 
     def _denoise(
         self, spec: VideoSpec, positive: "torch.Tensor", negative: "torch.Tensor"
@@ -140,7 +124,7 @@ class Mochi:
         height, width = spec.generated_height // LATENT_SIDE, spec.generated_width // LATENT_SIDE
         latents = initial_noise(spec.seed, (1, LATENT_CHANNELS, num_latents, height, width))
         steps = denoise(
-            self._parts.transformer.to(self._device),
+            self._placer.take(self._parts.transformer),
             latents,
             positive,
             negative,
@@ -156,9 +140,8 @@ class Mochi:
     def _decode(self, spec: VideoSpec, latents: "torch.Tensor") -> Iterator[BackendEvent]:
         from deployments.models.mochi1.decode import decode, denormalise, to_uint8
 
-        if self._placement.take_turns or spec.low_vram:
-            self._parts.transformer.to("cpu")
-        vae = self._parts.vae.to(self._device)
+        self._placer.step_aside(self._parts.transformer, low_vram=spec.low_vram)
+        vae = self._placer.take(self._parts.vae)
         # One frame at a time takes the least memory, which counts on the GPU.
         frames_per_pass = None if self._device == "cpu" else 1
         first_frame = 0
@@ -170,39 +153,6 @@ class Mochi:
                 yield Decoded(frames, first_frame)
                 first_frame += len(frames)
 
-    def _refuse_too_large(self, spec: VideoSpec) -> None:
-        if self._device != "cpu":
-            memory.refuse_too_large(self._name, self._need_gb(spec), _available_gb(self._device))
-
-    def _need_gb(self, spec: VideoSpec) -> float:
-        placement = self._placement
-        if spec.low_vram:
-            placement = replace(placement, take_turns=True)
-        return memory.mochi_need_gb(Clip.of(spec), self._weights, placement)
-
-    def _rest(self) -> None:
-        """Leave the GPU as it was after loading: the card may be shared."""
-        if self._device == "cpu":
-            return
-        import torch
-
-        on_cpu = _resting_on_cpu(self._placement)
-        for name in ("transformer", "vae"):
-            getattr(self._parts, name).to("cpu" if name in on_cpu else self._device)
-        torch.cuda.empty_cache()
-
-
-def _resting_on_cpu(placement: Placement) -> set[str]:
-    """Return the parts that are not on the GPU between jobs."""
-    on_cpu = set() if placement.text_on_gpu else {"text_encoder"}
-    return on_cpu | ({"transformer", "vae"} if placement.take_turns else set())
-
-
-def _largest_clip(generation: GenerationConfig) -> Clip:
-    """Return the largest clip that a checkpoint generates: longest, and a square of most area."""
-    side = int((generation.native_area * AREA_TOLERANCE) ** 0.5) // PATCH * PATCH
-    return Clip(side, side, generation.max_frames)
-
 
 def _sigmas(generation: GenerationConfig, num_steps: int) -> list[float]:
     """Return the checkpoint's schedule; its linear part keeps its share of other step counts."""
@@ -213,14 +163,6 @@ def _sigmas(generation: GenerationConfig, num_steps: int) -> list[float]:
         share = linear_steps / generation.num_inference_steps
         linear_steps = min(max(1, round(num_steps * share)), num_steps - 1)
     return linear_quadratic(num_steps, generation.threshold_noise, linear_steps)
-
-
-def _available_gb(device: str) -> float:
-    """Return what this process can have on the GPU, in GiB: what is free and what it holds."""
-    import torch
-
-    free, _ = torch.cuda.mem_get_info(device)
-    return (free + torch.cuda.memory_reserved(device)) / memory.GIB
 
 
 BACKEND = Mochi

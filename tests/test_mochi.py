@@ -9,10 +9,8 @@ import torch
 from diffusers import MochiPipeline
 
 from deployments import mochi
-from deployments.core import memory
 from deployments.core.checkpoints import Checkpoint, GenerationConfig
 from deployments.core.config import ModelConfig
-from deployments.core.errors import InsufficientVram
 from deployments.core.events import Decoded, Frames, Notice, PhaseBegan, Step
 from deployments.core.spec import VideoSpec
 from deployments.mochi import BACKEND, Mochi
@@ -132,44 +130,6 @@ def test_a_prompt_that_is_too_long_is_reported(model: Mochi) -> None:
     assert len(notices) == 2
     assert "prompt is longer than the 256 tokens" in notices[0]
     assert "negative prompt" in notices[1]
-
-
-def test_a_job_that_does_not_fit_on_the_gpu_is_refused_before_it_starts(
-    model: Mochi, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nothing is computed; the need is that of weights and clip."""
-    monkeypatch.setattr(mochi, "_available_gb", lambda device: 1.0)
-    monkeypatch.setattr(model, "_device", "cuda")
-    monkeypatch.setattr(model, "_rest", lambda: None)
-    with pytest.raises(InsufficientVram, match=r"mochi needs ~1\.5GB, but only 1\.0GB"):
-        next(model.generate(spec()))
-
-
-def test_memory_that_runs_out_during_a_job_is_said_in_the_same_words(
-    model: Mochi, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Another process may have taken it meanwhile."""
-
-    def run_out(prompt: str) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr(mochi, "_available_gb", lambda device: 1.0)
-    monkeypatch.setattr(model._prompts, "encode", run_out)
-    work = model.generate(spec())
-    next(work)
-    with pytest.raises(InsufficientVram):
-        next(work)
-
-
-def test_low_vram_takes_less(model: Mochi) -> None:
-    """The transformer leaves the GPU before the frames are decoded."""
-    assert model._need_gb(spec(low_vram=True)) < model._need_gb(spec())
-
-
-def test_networks_that_take_turns_rest_on_the_cpu() -> None:
-    """So that the other models of the card have the memory between jobs."""
-    on_cpu = [mochi._resting_on_cpu(placement) for placement in memory.PLACEMENTS]
-    assert on_cpu == [set(), {"text_encoder"}, {"text_encoder", "transformer", "vae"}]
 
 
 def test_the_card_says_what_the_checkpoint_can_do(folder: Path) -> None:

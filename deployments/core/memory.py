@@ -7,7 +7,7 @@ live storage tracked), for bfloat16 weights. Smaller networks of the family take
 from dataclasses import dataclass
 
 from deployments.core.errors import InsufficientVram
-from deployments.core.spec import VideoSpec
+from deployments.core.spec import AREA_TOLERANCE, PATCH, VideoSpec
 
 GIB = 2**30
 
@@ -16,10 +16,19 @@ MOCHI_BYTES_PER_TOKEN = 97e3
 # Mochi: decoding one latent and one frame at a time takes 10.2 kB a pixel of a frame, of which 6.5
 # are carried convolution inputs; and a quarter for cuDNN's workspaces.
 MOCHI_DECODE_BYTES_PER_PIXEL = 12.7e3
+# One latent is 8 x 8 pixels of 6 frames, one token is 2 x 2 latents.
+MOCHI_FRAMES_PER_LATENT = 6
+# Open-Sora: as above, with 512 text tokens beside the visual ones.
+OPENSORA_BYTES_PER_TOKEN = 230e3
+OPENSORA_TEXT_TOKENS = 512
+OPENSORA_FRAMES_PER_LATENT = 4
+# Open-Sora: the decoder works on tiles of at most 256 x 256 pixels and, to save memory, on at most
+# 64 frames of them.
+OPENSORA_TILE_SIDE, OPENSORA_TILE_FRAMES = 256, 64
+OPENSORA_DECODE_BYTES_PER_VOXEL = 1.5e3
+TOKEN_SIDE = 16
 # CUDA context, cuBLAS and cuDNN workspaces, fragmentation.
 OVERHEAD_GB = 1.5
-# One latent is 8 x 8 pixels of 6 frames, one token is 2 x 2 latents.
-MOCHI_TOKEN_SIDE, MOCHI_FRAMES_PER_LATENT = 16, 6
 
 
 @dataclass(frozen=True)
@@ -32,17 +41,32 @@ class Clip:
 
     @classmethod
     def of(cls, spec: VideoSpec) -> "Clip":
-        """Return the clip that the network makes for `spec`."""
+        """Return the clip that the network makes for `spec`, or each segment of it."""
         return cls(spec.generated_width, spec.generated_height, spec.generated_frames)
+
+    @classmethod
+    def largest(cls, native_area: int, max_frames: int) -> "Clip":
+        """Return the largest clip that a checkpoint generates: longest, and a square of most
+        area."""
+        side = int((native_area * AREA_TOLERANCE) ** 0.5) // PATCH * PATCH
+        return cls(side, side, max_frames)
 
 
 @dataclass(frozen=True)
 class Weights:
-    """The sizes of a model's networks, in GiB, as they lie in memory."""
+    """The sizes of a model's networks, in GiB, as they lie in memory; text encoders together."""
 
     transformer_gb: float
     text_encoder_gb: float
     vae_gb: float
+
+
+@dataclass(frozen=True)
+class Activations:
+    """What a clip takes besides the weights, in GiB, in each of the two phases that count."""
+
+    denoise_gb: float
+    decode_gb: float
 
 
 @dataclass(frozen=True)
@@ -52,7 +76,7 @@ class Placement:
     Attributes:
         text_on_gpu: False keeps the text encoder on the CPU: a prompt takes seconds longer.
         take_turns: True keeps the transformer on the GPU only while it denoises, and the VAE only
-            while it decodes; moving them costs a few seconds a video.
+            while it works; moving them costs a few seconds a video.
     """
 
     text_on_gpu: bool
@@ -67,35 +91,52 @@ PLACEMENTS = (
 )
 
 
-def mochi_tokens(clip: Clip) -> int:
-    """Return the number of visual tokens that Mochi's transformer sees for `clip`."""
-    latents = (clip.num_frames - 1) // MOCHI_FRAMES_PER_LATENT + 1
-    return latents * (clip.height // MOCHI_TOKEN_SIDE) * (clip.width // MOCHI_TOKEN_SIDE)
+def tokens(clip: Clip, frames_per_latent: int) -> int:
+    """Return the number of visual tokens that a transformer sees for `clip`."""
+    latents = (clip.num_frames - 1) // frames_per_latent + 1
+    return latents * (clip.height // TOKEN_SIDE) * (clip.width // TOKEN_SIDE)
 
 
-def mochi_need_gb(clip: Clip, weights: Weights, placement: Placement) -> float:
-    """Return the most GPU memory, in GiB, that making `clip` takes, weights and overhead included.
+def mochi_activations(clip: Clip) -> Activations:
+    """Return what Mochi takes for `clip` besides its weights."""
+    return Activations(
+        MOCHI_BYTES_PER_TOKEN * tokens(clip, MOCHI_FRAMES_PER_LATENT) / GIB,
+        MOCHI_DECODE_BYTES_PER_PIXEL * clip.width * clip.height / GIB,
+    )
+
+
+def opensora_activations(clip: Clip) -> Activations:
+    """Return what Open-Sora takes for `clip` besides its weights."""
+    seen = tokens(clip, OPENSORA_FRAMES_PER_LATENT) + OPENSORA_TEXT_TOKENS
+    width, height = (min(side, OPENSORA_TILE_SIDE) for side in (clip.width, clip.height))
+    voxels = width * height * min(clip.num_frames, OPENSORA_TILE_FRAMES)
+    return Activations(
+        OPENSORA_BYTES_PER_TOKEN * seen / GIB, OPENSORA_DECODE_BYTES_PER_VOXEL * voxels / GIB
+    )
+
+
+def need_gb(activations: Activations, weights: Weights, placement: Placement) -> float:
+    """Return the most GPU memory, in GiB, that a video takes, weights and overhead included.
 
     Denoising and decoding follow each other, so the larger of the two counts.
     """
-    denoising = MOCHI_BYTES_PER_TOKEN * mochi_tokens(clip) / GIB
-    decoding = MOCHI_DECODE_BYTES_PER_PIXEL * clip.width * clip.height / GIB
+    denoise_gb, decode_gb = activations.denoise_gb, activations.decode_gb
     if placement.take_turns:
-        peak = max(weights.transformer_gb + denoising, weights.vae_gb + decoding)
+        peak = max(weights.transformer_gb + denoise_gb, weights.vae_gb + decode_gb)
     else:
-        peak = weights.transformer_gb + weights.vae_gb + max(denoising, decoding)
+        peak = weights.transformer_gb + weights.vae_gb + max(denoise_gb, decode_gb)
     return peak + OVERHEAD_GB + (weights.text_encoder_gb if placement.text_on_gpu else 0.0)
 
 
-def mochi_placement(largest: Clip, weights: Weights, available_gb: float) -> Placement:
+def fastest_placement(largest: Activations, weights: Weights, available_gb: float) -> Placement:
     """Return the fastest placement under which the `largest` clip fits, else the smallest one."""
     for placement in PLACEMENTS:
-        if mochi_need_gb(largest, weights, placement) <= available_gb:
+        if need_gb(largest, weights, placement) <= available_gb:
             return placement
     return PLACEMENTS[-1]
 
 
-def refuse_too_large(model: str, need_gb: float, available_gb: float) -> None:
-    """Raise InsufficientVram unless `need_gb` is available."""
-    if need_gb > available_gb:
-        raise InsufficientVram(model, need_gb, available_gb)
+def refuse_too_large(model: str, need: float, available_gb: float) -> None:
+    """Raise InsufficientVram unless `need` GiB are available."""
+    if need > available_gb:
+        raise InsufficientVram(model, need, available_gb)

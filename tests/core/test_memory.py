@@ -7,13 +7,15 @@ from diffusers import AutoencoderKLMochi, MochiTransformer3DModel
 from deployments.core.errors import InsufficientVram
 from deployments.core.memory import (
     GIB,
+    MOCHI_FRAMES_PER_LATENT,
     PLACEMENTS,
     Clip,
     Weights,
-    mochi_need_gb,
-    mochi_placement,
-    mochi_tokens,
+    fastest_placement,
+    mochi_activations,
+    need_gb,
     refuse_too_large,
+    tokens,
 )
 
 # bfloat16: 10.03, 4.76 and 0.46 thousand million parameters.
@@ -24,8 +26,8 @@ RESIDENT, TEXT_ON_CPU, IN_TURNS = PLACEMENTS
 
 def test_the_default_request_is_24300_tokens_and_the_longest_native_clip_44520() -> None:
     """genmo's README counts 44,520 visual tokens for 848x480 and 163 frames."""
-    assert mochi_tokens(DEFAULT) == 24_300
-    assert mochi_tokens(LONGEST) == 44_520
+    assert tokens(DEFAULT, MOCHI_FRAMES_PER_LATENT) == 24_300
+    assert tokens(LONGEST, MOCHI_FRAMES_PER_LATENT) == 44_520
 
 
 def test_the_full_size_networks_weigh_what_the_formulas_take() -> None:
@@ -39,15 +41,15 @@ def test_the_full_size_networks_weigh_what_the_formulas_take() -> None:
 
 def test_denoising_and_decoding_do_not_add_up() -> None:
     """The need is the weights, the larger of both peaks and the overhead."""
-    need = mochi_need_gb(DEFAULT, FULL_SIZE, TEXT_ON_CPU)
+    need = need_gb(mochi_activations(DEFAULT), FULL_SIZE, TEXT_ON_CPU)
     assert need == pytest.approx(18.7 + 0.86 + 12.7e3 * 720 * 720 / GIB + 1.5)
-    longer = mochi_need_gb(Clip(720, 720, 241), FULL_SIZE, TEXT_ON_CPU)
+    longer = need_gb(mochi_activations(Clip(720, 720, 241)), FULL_SIZE, TEXT_ON_CPU)
     assert longer == pytest.approx(18.7 + 0.86 + 97e3 * 41 * 45 * 45 / GIB + 1.5)
 
 
 def test_each_placement_takes_less_than_the_one_before() -> None:
     """They are listed from fast to small."""
-    needs = [mochi_need_gb(DEFAULT, FULL_SIZE, placement) for placement in PLACEMENTS]
+    needs = [need_gb(mochi_activations(DEFAULT), FULL_SIZE, p) for p in PLACEMENTS]
     assert needs == sorted(needs, reverse=True)
 
 
@@ -57,8 +59,8 @@ def test_each_placement_takes_less_than_the_one_before() -> None:
 )
 def test_the_fastest_placement_that_fits_is_taken(available_gb: float, expected: object) -> None:
     """A card of 24 GB serves the default request with the networks taking turns."""
-    assert mochi_placement(LONGEST, FULL_SIZE, available_gb) == expected
-    assert mochi_need_gb(DEFAULT, FULL_SIZE, IN_TURNS) < 23.5
+    assert fastest_placement(mochi_activations(LONGEST), FULL_SIZE, available_gb) == expected
+    assert need_gb(mochi_activations(DEFAULT), FULL_SIZE, IN_TURNS) < 23.5
 
 
 def test_what_does_not_fit_is_refused_in_the_documented_sentence() -> None:

@@ -1,0 +1,106 @@
+"""Where a model's networks lie on its GPU, job by job, as the memory plan says.
+
+What the backends share: the CPU needs none of it, and there every question is answered by "stay".
+torch is imported inside methods only.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from deployments.core import memory
+from deployments.core.errors import InsufficientVram
+from deployments.core.memory import Activations, Weights
+
+
+class Placer:
+    """The networks of one loaded model.
+
+    Args:
+        model: the name that a refusal gives.
+        device: "cpu", or "cuda" for the first GPU that this process sees.
+        text_parts: which of the parts encode text; they stay on the CPU when memory is short.
+    """
+
+    def __init__(self, model: str, device: str, text_parts: tuple[str, ...]) -> None:
+        self._model, self._device, self._text_parts = model, device, text_parts
+        self._placement = memory.PLACEMENTS[0]
+        self._weights = Weights(0, 0, 0)
+
+    def plan(self, weights: Weights, largest: Activations) -> None:
+        """Decide for this GPU and these weights, so that the `largest` clip fits."""
+        self._weights = weights
+        if self._device != "cpu":
+            self._placement = memory.fastest_placement(largest, weights, self.available_gb())
+
+    @property
+    def on_cpu(self) -> set[str]:
+        """The parts that are not on the GPU between jobs: the card may be shared."""
+        if self._device == "cpu":
+            return set()
+        on_cpu = set() if self._placement.text_on_gpu else set(self._text_parts)
+        return on_cpu | ({"transformer", "vae"} if self._placement.take_turns else set())
+
+    def need_gb(self, activations: Activations, *, low_vram: bool) -> float:
+        """Return the most GPU memory that a video takes here, in GiB."""
+        placement = replace(self._placement, take_turns=low_vram or self._placement.take_turns)
+        return memory.need_gb(activations, self._weights, placement)
+
+    @contextmanager
+    def job(self, activations: Activations, *, low_vram: bool, parts: Any) -> Iterator[None]:
+        """Refuse a video that does not fit, say so in the same words if memory runs out on the
+        way, and leave the card as it was.
+
+        Args:
+            parts: the networks by name, as attributes.
+
+        Raises: InsufficientVram.
+        """
+        import torch
+
+        need_gb = self.need_gb(activations, low_vram=low_vram)
+        if self._device != "cpu":
+            memory.refuse_too_large(self._model, need_gb, self.available_gb())
+        try:
+            yield
+        except torch.OutOfMemoryError as error:
+            raise InsufficientVram(self._model, need_gb, self.available_gb()) from error
+        finally:
+            self._rest(parts)
+
+    def take(self, network: Any) -> Any:
+        """Return the network, now where it can work."""
+        return network.to(self._device)
+
+    def step_aside(self, network: Any, *, low_vram: bool) -> None:
+        """Make room for the next phase, where the networks take turns."""
+        if self._device != "cpu" and (low_vram or self._placement.take_turns):
+            network.to("cpu")
+
+    def available_gb(self) -> float:
+        """Return what this process can have of the GPU, in GiB: what is free and what it holds."""
+        import torch
+
+        free, _ = torch.cuda.mem_get_info(self._device)
+        return (free + torch.cuda.memory_reserved(self._device)) / memory.GIB
+
+    def _rest(self, parts: Any) -> None:
+        if self._device == "cpu":
+            return
+        import torch
+
+        for name in ("transformer", "vae"):
+            getattr(parts, name).to("cpu" if name in self.on_cpu else self._device)
+        torch.cuda.empty_cache()
+
+
+def use_threads(cpu_threads: int) -> None:
+    """Let a model on the CPU use `cpu_threads` threads, 0 for all cores.
+
+    Ray sets OMP_NUM_THREADS to the replica's share of the CPUs, which is a fraction.
+    """
+    import torch
+
+    torch.set_num_threads(cpu_threads or len(os.sched_getaffinity(0)))
