@@ -96,8 +96,10 @@ class Mochi:
         self._parts = loading.load(source, self._device, on_cpu=self._placer.on_cpu)
         self._prompts = PromptEncoder(self._parts.tokenizer, self._parts.text_encoder)
 
-    def generate(self, spec: VideoSpec) -> Iterator[BackendEvent]:
+    def generate(self, spec: VideoSpec, image: bytes | None = None) -> Iterator[BackendEvent]:
         """Make the frames of `spec`; each `next()` does at most one step or decodes one latent.
+
+        `image` is never given: the card says that Mochi takes none.
 
         Raises:
             InsufficientVram: it does not fit on the GPU; before the start where that is foreseen.

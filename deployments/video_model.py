@@ -68,9 +68,13 @@ class Backend(Protocol):
     def load(self) -> None:
         """Load the checkpoint; called once, on the model's thread. May take minutes."""
 
-    def generate(self, spec: VideoSpec) -> Iterator[BackendEvent]:
+    def generate(self, spec: VideoSpec, image: bytes | None = None) -> Iterator[BackendEvent]:
         """Make the video; each step of the iterator does at most one denoising step or one decode
-        chunk. Closing the iterator stops the work and leaves the model fit for the next job."""
+        chunk. Closing the iterator stops the work and leaves the model fit for the next job.
+
+        Args: image: the first frame, as `core.images` left it: a PNG of 8-bit RGB; there when
+            `spec.conditioned`, and only then.
+        """
 
 
 def backend_class(config: ModelConfig) -> type[Backend]:
@@ -111,7 +115,9 @@ class VideoModel:
         self._loading = asyncio.create_task(self._load(), name="load")
         self._reporting = asyncio.create_task(self._keep_reporting(), name="report")
 
-    async def generate(self, job_id: str, owner: str, spec: VideoSpec) -> AsyncIterator[ModelEvent]:
+    async def generate(
+        self, job_id: str, owner: str, spec: VideoSpec, image: bytes | None = None
+    ) -> AsyncIterator[ModelEvent]:
         """Make the video of `spec`, yielding what happens; cancelling stops within one step.
 
         `owner` is the jobs replica that asks: when it dies, the answer to the next report says so,
@@ -130,7 +136,7 @@ class VideoModel:
         self._job, self._orphaned = (job_id, owner), False
         self.changed()
         yield Started(replica_id=self._replica_id, device=self._device)
-        work = self._backend.generate(spec)
+        work = self._backend.generate(spec, image)
         try:
             async for event in self._store_frames(self._advance(work)):
                 if isinstance(event, FramesStored):

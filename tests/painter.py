@@ -49,7 +49,7 @@ class Painter:
         if self._config.name.startswith("broken"):
             raise OSError("the painter has no paint")
 
-    def generate(self, spec: VideoSpec) -> Iterator[BackendEvent]:
+    def generate(self, spec: VideoSpec, image: bytes | None = None) -> Iterator[BackendEvent]:
         if "vram" in spec.prompt:
             raise InsufficientVram(self._config.name, 6.0, 4.2)
         if trace := os.environ.get("PAINTER_TRACE"):

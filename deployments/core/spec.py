@@ -10,7 +10,7 @@ import math
 import secrets
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from deployments.core.errors import BackendUnavailable, InvalidRequest
 
@@ -84,6 +84,13 @@ class ModelCard(Frozen):
     native_area: int = Field(gt=0, description="Pixels per frame the checkpoint was trained for.")
     max_frames: int = Field(gt=0)
     frame_step: int = Field(gt=0, description="The model makes frame_step * k + 1 frames.")
+    segment_frames: int | None = Field(
+        default=None,
+        description=(
+            "Longest clip made in one go; longer ones, up to max_frames, are continued from their "
+            "last frame. None: max_frames."
+        ),
+    )
     accepts_image: bool
     num_inference_steps: int = Field(ge=2)
     guidance_scale: float = Field(ge=1.0)
@@ -94,6 +101,18 @@ class ModelCard(Frozen):
     example_prompts: tuple[str, ...] = Field(
         default=(), description="Prompts that the checkpoint draws well."
     )
+    licence: str = Field(
+        default="", description="The licence of the weights, and what it asks of their user."
+    )
+
+    @model_validator(mode="after")
+    def _segments_are_whole(self) -> "ModelCard":
+        longest, step = self.segment_frames, self.frame_step
+        if longest is not None and (longest <= step or (longest - 1) % step):
+            raise ValueError(
+                f"segment_frames: {longest} is not {step} * k + 1, k at least 1"
+            )
+        return self
 
 
 class VideoSpec(Frozen):
@@ -114,7 +133,17 @@ class VideoSpec(Frozen):
     low_vram: bool
     generated_width: int
     generated_height: int
-    generated_frames: int
+    generated_frames: int = Field(description="Frames of each segment, before they are joined.")
+    conditioned: bool = Field(default=False, description="Whether an image is the first frame.")
+    segments: int = Field(
+        default=1,
+        description="Each one after the first begins with the last frame of the one before.",
+    )
+
+    @property
+    def total_steps(self) -> int:
+        """The denoising steps of all segments together."""
+        return self.num_inference_steps * self.segments
 
     @property
     def scaled(self) -> bool:
@@ -132,6 +161,9 @@ def resolve(request: VideoRequest, card: ModelCard) -> VideoSpec:
     width, height = generated_size(request.width, request.height, card.native_area)
     draft = request.quality == "draft" and card.draft_steps is not None
     steps = card.draft_steps if draft and card.draft_steps is not None else card.num_inference_steps
+    segments, frames_of_each = split_segments(
+        request.num_frames, card.frame_step, card.segment_frames or request.num_frames
+    )
     return VideoSpec(
         model=card.name,
         checkpoint=card.checkpoint,
@@ -148,7 +180,9 @@ def resolve(request: VideoRequest, card: ModelCard) -> VideoSpec:
         low_vram=request.low_vram,
         generated_width=width,
         generated_height=height,
-        generated_frames=generated_frames(request.num_frames, card.frame_step),
+        generated_frames=frames_of_each,
+        conditioned=request.has_image,
+        segments=segments,
     )
 
 
@@ -237,6 +271,16 @@ def _around(side: float) -> list[int]:
     return [below, below + PATCH]
 
 
-def generated_frames(num_frames: int, frame_step: int) -> int:
-    """Return the smallest frame_step * k + 1 that is at least `num_frames`."""
-    return frame_step * math.ceil((num_frames - 1) / frame_step) + 1
+def split_segments(num_frames: int, frame_step: int, segment_frames: int) -> tuple[int, int]:
+    """Return how many segments make `num_frames`, and the frames of each.
+
+    They are equally long, so that none is too short to move in, and as short as will do. A segment
+    after the first begins with the last frame of the one before, which is not shown twice:
+    together they have 1 + segments * (frames - 1) frames, of which the first `num_frames` are kept.
+
+    Args: segment_frames: the longest segment, frame_step * k + 1 unless one segment is enough.
+    """
+    segments = 1
+    if num_frames > segment_frames:
+        segments = math.ceil((num_frames - 1) / (segment_frames - 1))
+    return segments, frame_step * math.ceil((num_frames - 1) / (segments * frame_step)) + 1

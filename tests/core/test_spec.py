@@ -8,11 +8,12 @@ from deployments.core.spec import (
     MAX_SEED,
     ModelCard,
     VideoRequest,
+    VideoSpec,
     choose_models,
-    generated_frames,
     generated_size,
     random_seed,
     resolve,
+    split_segments,
 )
 
 TINY = 128 * 128
@@ -148,7 +149,42 @@ def test_up_to_the_native_area_sizes_are_only_rounded_up() -> None:
 @pytest.mark.parametrize(("asked", "made"), [(1, 1), (7, 7), (8, 13), (64, 67), (163, 163)])
 def test_frames_are_generated_in_whole_latent_groups(asked: int, made: int) -> None:
     """Mochi makes 6k + 1 frames; the rest is trimmed."""
-    assert generated_frames(asked, 6) == made
+    assert split_segments(asked, 6, 163) == (1, made)
+
+
+@pytest.mark.parametrize("longest", [37, 129])
+def test_a_long_clip_is_made_of_as_few_equal_segments_as_will_do(longest: int) -> None:
+    """Joined, they hold every frame that was asked for, and less than a step more of each."""
+    for asked in range(8, 241):
+        segments, frames = split_segments(asked, 4, longest)
+        assert frames % 4 == 1
+        assert frames <= longest
+        joined = frames + (segments - 1) * (frames - 1)
+        assert asked <= joined < asked + 4 * segments
+        assert (segments - 1) * (longest - 1) + 1 < asked, "one segment fewer would do"
+
+
+def test_a_clip_beyond_one_segment_takes_more_steps() -> None:
+    """The spec says how the clip is put together; shorter ones are as they always were."""
+    long = card("opensora", max_frames=240, frame_step=4, segment_frames=129)
+    spec = resolve(request(num_frames=240), long)
+    assert (spec.segments, spec.generated_frames, spec.total_steps) == (2, 121, 40)
+    spec = resolve(request(num_frames=129), long)
+    assert (spec.segments, spec.generated_frames, spec.total_steps) == (1, 129, 20)
+
+
+def test_a_spec_from_before_there_were_images_can_be_read() -> None:
+    """Old rows of the job table stay readable."""
+    old = resolve(request(), card()).model_dump(exclude={"conditioned", "segments"})
+    spec = VideoSpec.model_validate(old)
+    assert (spec.conditioned, spec.segments) == (False, 1)
+
+
+@pytest.mark.parametrize("frames", [128, 1, 4])
+def test_a_segment_is_a_length_that_the_model_makes(frames: int) -> None:
+    """4k + 1, and more than the frame that is repeated."""
+    with pytest.raises(ValidationError, match="segment_frames"):
+        card(frame_step=4, segment_frames=frames)
 
 
 def test_random_seeds_stay_in_range() -> None:
