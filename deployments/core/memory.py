@@ -18,14 +18,16 @@ MOCHI_BYTES_PER_TOKEN = 97e3
 MOCHI_DECODE_BYTES_PER_PIXEL = 12.7e3
 # One latent is 8 x 8 pixels of 6 frames, one token is 2 x 2 latents.
 MOCHI_FRAMES_PER_LATENT = 6
-# Open-Sora: as above, with 512 text tokens beside the visual ones.
-OPENSORA_BYTES_PER_TOKEN = 230e3
+# Open-Sora: as above, of the visual tokens and the 512 of the text together.
+OPENSORA_BYTES_PER_TOKEN = 106e3
 OPENSORA_TEXT_TOKENS = 512
 OPENSORA_FRAMES_PER_LATENT = 4
-# Open-Sora: the decoder works on tiles of at most 256 x 256 pixels and, to save memory, on at most
-# 64 frames of them.
-OPENSORA_TILE_SIDE, OPENSORA_TILE_FRAMES = 256, 64
-OPENSORA_DECODE_BYTES_PER_VOXEL = 1.5e3
+# Open-Sora: its autoencoder works on tiles of 256 x 256 pixels: over the whole length as its
+# authors do, or on 65 frames at a time. 2.26 kB a pixel and frame of the tile, and a quarter for
+# cuDNN's workspaces; the finished clip is kept beside it until its tiles are blended.
+OPENSORA_TILE_SIDE, OPENSORA_TILE_FRAMES = 256, 65
+OPENSORA_DECODE_BYTES_PER_PIXEL = 2.8e3
+OPENSORA_CLIP_BYTES_PER_PIXEL = 3 * (2 + 4)
 TOKEN_SIDE = 16
 # CUDA context, cuBLAS and cuDNN workspaces, fragmentation.
 OVERHEAD_GB = 1.5
@@ -105,14 +107,18 @@ def mochi_activations(clip: Clip) -> Activations:
     )
 
 
-def opensora_activations(clip: Clip) -> Activations:
-    """Return what Open-Sora takes for `clip` besides its weights."""
+def opensora_activations(clip: Clip, *, tiled_in_time: bool = False) -> Activations:
+    """Return what Open-Sora takes for `clip` besides its weights.
+
+    Args:
+        tiled_in_time: decode some frames at a time, which takes less and is not quite the same.
+    """
     seen = tokens(clip, OPENSORA_FRAMES_PER_LATENT) + OPENSORA_TEXT_TOKENS
     width, height = (min(side, OPENSORA_TILE_SIDE) for side in (clip.width, clip.height))
-    voxels = width * height * min(clip.num_frames, OPENSORA_TILE_FRAMES)
-    return Activations(
-        OPENSORA_BYTES_PER_TOKEN * seen / GIB, OPENSORA_DECODE_BYTES_PER_VOXEL * voxels / GIB
-    )
+    frames = min(clip.num_frames, OPENSORA_TILE_FRAMES) if tiled_in_time else clip.num_frames
+    decode = OPENSORA_DECODE_BYTES_PER_PIXEL * width * height * frames
+    kept = OPENSORA_CLIP_BYTES_PER_PIXEL * clip.width * clip.height * clip.num_frames
+    return Activations(OPENSORA_BYTES_PER_TOKEN * seen / GIB, (decode + kept) / GIB)
 
 
 def need_gb(activations: Activations, weights: Weights, placement: Placement) -> float:

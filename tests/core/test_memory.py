@@ -14,6 +14,7 @@ from deployments.core.memory import (
     fastest_placement,
     mochi_activations,
     need_gb,
+    opensora_activations,
     refuse_too_large,
     tokens,
 )
@@ -70,3 +71,19 @@ def test_what_does_not_fit_is_refused_in_the_documented_sentence() -> None:
         refuse_too_large("mochi", 6.0, 4.2)
     sentence = "Insufficient VRAM: mochi needs ~6.0GB, but only 4.2GB available."
     assert str(refusal.value) == sentence
+
+
+def test_open_sora_at_768_pixels_takes_what_its_authors_report_of_one_pass() -> None:
+    """They run three passes at once and see 60.3 GB: 34 GB of weights and three times this."""
+    authors = Clip(1024, 576, 129)
+    assert tokens(authors, 4) == 76_032
+    assert 3 * opensora_activations(authors).denoise_gb * GIB == pytest.approx(24.3e9, rel=0.01)
+
+
+def test_decoding_open_sora_in_runs_of_frames_takes_less() -> None:
+    """What `low_vram` is for; a short clip is one run anyway."""
+    long, short = Clip(1024, 576, 129), Clip(1024, 576, 33)
+    tiled = opensora_activations(long, tiled_in_time=True)
+    assert tiled.decode_gb < 0.6 * opensora_activations(long).decode_gb
+    assert tiled.denoise_gb == opensora_activations(long).denoise_gb
+    assert opensora_activations(short, tiled_in_time=True) == opensora_activations(short)
