@@ -32,6 +32,12 @@ class GenerationConfig(Frozen):
     linear_steps: int | None = Field(
         default=None, ge=1, description="Steps in the linear part; None means half of them."
     )
+    image_guidance_scale: float = Field(
+        default=3.0, ge=1.0, description="How closely a video keeps to its image."
+    )
+    motion_score: int = Field(
+        default=4, ge=1, le=15, description="How lively: 1 stands still, 7 is lively."
+    )
     example_prompts: tuple[str, ...] = Field(
         default=(), description="Prompts that this checkpoint draws well."
     )
