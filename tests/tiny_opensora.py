@@ -1,9 +1,10 @@
 """A tiny Open-Sora 2.0 with random weights: the real classes, small."""
 
 import torch
-from diffusers import AutoencoderKLHunyuanVideo
+from diffusers import AutoencoderKLHunyuanVideo, FlowMatchEulerDiscreteScheduler
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 
+from deployments.models.opensora.pipeline_opensora import OpenSoraPipeline
 from deployments.models.opensora.transformer_opensora import OpenSoraTransformer3DModel
 from tests.tiny_mochi import TEXT_DIM, tiny_text_encoder, tiny_tokenizer
 
@@ -73,3 +74,18 @@ def tiny_t5_tokenizer() -> T5Tokenizer:
 def tiny_text_encoders() -> tuple[CLIPTokenizer, CLIPTextModel, T5Tokenizer, T5EncoderModel]:
     """In the order of the pipeline's components: CLIP's pair, then T5's."""
     return tiny_clip_tokenizer(), tiny_clip(), tiny_t5_tokenizer(), tiny_text_encoder()
+
+
+def tiny_pipeline() -> OpenSoraPipeline:
+    tokenizer, text_encoder, tokenizer_2, text_encoder_2 = tiny_text_encoders()
+    return OpenSoraPipeline(
+        tokenizer=tokenizer,
+        text_encoder=text_encoder,
+        tokenizer_2=tokenizer_2,
+        text_encoder_2=text_encoder_2,
+        transformer=tiny_transformer(),
+        vae=tiny_vae(),
+        scheduler=FlowMatchEulerDiscreteScheduler(
+            use_dynamic_shifting=True, time_shift_type="linear"
+        ),
+    )
