@@ -1,7 +1,8 @@
 """Runs waiting jobs on free models, and takes over what dead owners left.
 
-The oldest job goes first, on the first of its models with a free replica, and is bound to it then.
-Every end of a run is written to the row here; what happens in between is in `job_run`.
+The oldest job goes first, on the first of its models with a free replica, and is bound to it then;
+a model that has no room for it hands it on to the others. Every end of a run is written to the row
+here; what happens in between is in `job_run`.
 """
 
 import asyncio
@@ -18,12 +19,14 @@ from deployments.core.config import ServiceConfig
 from deployments.core.errors import (
     BackendUnavailable,
     Cancelled,
+    InsufficientVram,
     Interrupted,
     VideoServiceError,
 )
 from deployments.core.job_store import Job, JobStore
 from deployments.core.log import logger
-from deployments.core.spec import ModelCard, resolve
+from deployments.core.routing import first_free
+from deployments.core.spec import ModelCard, VideoSpec, resolve
 from deployments.fleet import Fleet
 from deployments.job_run import Db, EncoderClient, JobRun, ModelClient, OwnershipLost
 from deployments.lost import cause_of, is_dead, is_lost
@@ -99,31 +102,40 @@ class Dispatcher:
 
     async def _dispatch(self) -> None:
         for job in await self._db(self._store.queued):
-            if reason := self._never(job):
-                await self._db(self._store.fail_queued, job.id, BackendUnavailable.code, reason)
+            try:
+                specs = self._specs(job)
+            except VideoServiceError as never:
+                await self._db(self._store.fail_queued, job.id, never.code, str(never))
                 self._announce(job.id)
                 continue
-            for name in job.candidates:
-                if len(self._generating[name]) < self.fleet.ready(name):
-                    await self._start(job, name)
+            for spec in specs:
+                if len(self._generating[spec.model]) < self.fleet.ready(spec.model):
+                    await self._start(job, spec)
                     break
 
-    def _never(self, job: Job) -> str:
-        """Return why none of the job's models will ever run it, or "" while one may."""
-        configured = [name for name in job.candidates if name in self._cards]
-        if not configured:
-            return f"{', '.join(job.candidates)}: not configured any more"
-        return self.fleet.hopeless(configured)
+    def _specs(self, job: Job) -> list[VideoSpec]:
+        """Return what the job is on each of its models, or raise why none will ever run it."""
+        specs, refusals = [], []
+        for name in job.candidates:
+            if name in self._cards:
+                try:
+                    specs.append(resolve(job.request, self._cards[name]))
+                except VideoServiceError as refusal:  # it can do less than when the job came
+                    refusals.append(refusal)
+        if specs:
+            if reason := self.fleet.hopeless([spec.model for spec in specs]):
+                raise BackendUnavailable(reason)
+            return specs
+        if refusals:
+            raise refusals[0]
+        raise BackendUnavailable(f"{', '.join(job.candidates)}: not configured any more")
 
-    async def _start(self, job: Job, name: str) -> None:
-        try:
-            spec = resolve(job.request, self._cards[name])
-        except VideoServiceError as error:  # the model can do less than when the job came
-            await self._db(self._store.fail_queued, job.id, error.code, str(error))
-            self._announce(job.id)
-            return
+    async def _start(self, job: Job, spec: VideoSpec) -> None:
+        name, routing = spec.model, job.routing
+        if len(job.candidates) > 1:
+            routing = _also(routing, first_free(job.candidates))
         lease = time.time() + LEASE_S
-        if not await self._db(self._store.claim, job.id, self._owner, lease, spec):
+        if not await self._db(self._store.claim, job.id, self._owner, lease, spec, routing):
             return
         run = JobRun(
             job,
@@ -135,7 +147,7 @@ class Dispatcher:
             on_change=partial(self._announce, job.id),
         )
         self._generating[name].add(job.id)
-        task = asyncio.create_task(self._run(job.id, name, run), name=job.id)
+        task = asyncio.create_task(self._run(job, name, run), name=job.id)
         self._runs[job.id] = task
         # Not left to the task itself: one that is cancelled before its first step runs no
         # `finally`.
@@ -144,9 +156,12 @@ class Dispatcher:
 
     # --- one run --------------------------------------------------------------------------
 
-    async def _run(self, job_id: str, name: str, run: JobRun) -> None:
-        """Run a claimed job to one of its ends and write that end to the row."""
-        began = time.monotonic()
+    async def _run(self, job: Job, name: str, run: JobRun) -> None:
+        """Run a claimed job to one of its ends and write that end to the row.
+
+        Args: job: as it was before it was claimed for the model `name`.
+        """
+        job_id, began = job.id, time.monotonic()
         try:
             refs = await run.generate(self._models[name])
             self._free(job_id, name)
@@ -158,7 +173,11 @@ class Dispatcher:
         except asyncio.CancelledError:
             await self._end_stopped(job_id, run)
         except Exception as error:  # noqa: BLE001  a job ends here, and _end_failed logs it
-            await self._end_failed(job_id, run, error)
+            others = [other for other in job.candidates if self._may_take(other, name)]
+            if isinstance(cause_of(error), InsufficientVram) and run.refusable and others:
+                await self._hand_on(job, name, others, cause_of(error))
+            else:
+                await self._end_failed(job_id, run, error)
 
     def _free(self, job_id: str, name: str) -> None:
         """The model is done with the job; the encoder may not be."""
@@ -183,6 +202,20 @@ class Dispatcher:
             # The attempt was ours to end, so it does not count.
             requeue = partial(self._store.requeue, count_attempt=not run.started)
             await self._db(requeue, job_id, self._owner)
+
+    def _may_take(self, other: str, name: str) -> bool:
+        """Whether the model `other` may get a job that `name` refused."""
+        return other != name and other in self._cards and not self.fleet.hopeless([other])
+
+    async def _hand_on(self, job: Job, name: str, others: list[str], why: BaseException) -> None:
+        """Put a job back for the `others`: the model `name` has no memory for it."""
+        logger.warning("video_id=%s: %s; handed on to %s", job.id, why, others)
+        routing = _also(job.routing, f"{name}: not enough GPU memory")
+        current = await self._db(self._store.get, job.id)
+        if current is not None and current.cancel_requested:
+            await self._fail(job.id, self._owner, Cancelled("The job was cancelled."))
+        else:
+            await self._db(self._store.reroute, job.id, self._owner, others, routing)
 
     async def _end_failed(self, job_id: str, run: JobRun, raised: Exception) -> None:
         error = cause_of(raised)
@@ -234,6 +267,12 @@ class Dispatcher:
             if left or expired:
                 logger.warning("video_id=%s: its owner is gone, taking it over", job.id)
                 await self._requeue_or_give_up(job.id, job.owner)
+
+
+def _also(routing: str, reason: str) -> str:
+    """Add a reason; a job that starts for the second time has it already."""
+    reasons = routing.split("; ") if routing else []
+    return "; ".join(dict.fromkeys([*reasons, reason]))
 
 
 async def _keep(work: Callable[[], Any], every_s: float, wake: asyncio.Event) -> None:

@@ -34,15 +34,18 @@ from deployments.core.spec import VideoSpec
 from deployments.lost import is_dead
 
 ENCODE_ATTEMPTS = 3
-# Where each phase begins and ends on the progress bar, in percent; 100 is for the saved file alone.
-PROGRESS: dict[Phase, tuple[int, int]] = {
-    "queued": (0, 0),
-    "loading": (0, 1),
-    "text": (1, 2),
-    "denoise": (2, 84),
-    "decode": (84, 94),
-    "encode": (94, 99),
+# Where each phase begins on the progress bar, in percent; 100 is for the saved file alone. Between
+# `denoise` and `encode` the steps and the frames of all segments have their shares, whatever their
+# order: a clip of several segments is decoded piece by piece.
+BEGINS: dict[Phase, int] = {
+    "queued": 0,
+    "loading": 0,
+    "text": 1,
+    "denoise": 2,
+    "decode": 2,
+    "encode": 94,
 }
+STEPS_SHARE, FRAMES_SHARE = 82, 10
 
 Db = Callable[..., Awaitable[Any]]
 
@@ -51,7 +54,7 @@ class ModelClient(Protocol):
     """A model deployment, as a run sees it."""
 
     def generate(
-        self, job_id: str, owner: str, spec: VideoSpec
+        self, job_id: str, owner: str, spec: VideoSpec, image: bytes | None
     ) -> AsyncGenerator[ModelEvent, None]:
         """See `VideoModel.generate`; closing the generator stops the model."""
 
@@ -85,25 +88,30 @@ class JobRun:
         self._db, self._store, self._config = db, store, config
         self._on_change = on_change
         self._notices: list[str] = []
-        self._best, self._step = job.progress, 0
+        self._best, self._step, self._frames = job.progress, 0, 0
         self.replica_id = ""
         self.started = False
+
+    @property
+    def refusable(self) -> bool:
+        """Whether nothing has been made yet, so that another model loses no work by taking over."""
+        return self._step == 0
 
     async def generate(self, model: ModelClient) -> list[Any]:
         """Run the model to its end and return the references to all frames, in order."""
         refs: list[Any] = []
-        frames = 0
+        image = await self._image()
         # Closed at once, not when it is collected: closing is what stops the model.
-        async with aclosing(model.generate(self._job.id, self._owner, self._spec)) as events:
+        async with aclosing(model.generate(self._job.id, self._owner, self._spec, image)) as events:
             async for event in events:
                 if isinstance(event, FramesStored):
                     refs.append(event.ref)
-                    frames += event.num_frames
-                    await self._progress("decode", frames, self._spec.num_frames)
+                    self._frames += event.num_frames
+                    await self._progress("decode")
                 else:
                     await self._note(event)
-        if frames != self._spec.num_frames:
-            raise GenerationFailed(f"{frames} of {self._spec.num_frames} frames came back")
+        if self._frames != self._spec.num_frames:
+            raise GenerationFailed(f"{self._frames} of {self._spec.num_frames} frames came back")
         return refs
 
     async def encode(self, encoder: EncoderClient, refs: list[Any]) -> None:
@@ -112,7 +120,7 @@ class JobRun:
         A lost encoder is tried again with the same frames; frames lost with their model are not
         here to be had, so that error goes up.
         """
-        await self._progress("encode", 0, 1)
+        await self._progress("encode")
         order = await self._order()
         for attempt in range(1, ENCODE_ATTEMPTS + 1):
             try:
@@ -129,21 +137,31 @@ class JobRun:
             self.replica_id, self.started = event.replica_id, True
             await self._owned(self._store.started)
         elif isinstance(event, PhaseBegan):
-            await self._progress(event.phase, 0, 1)
+            await self._progress(event.phase)
         elif isinstance(event, Step):
-            await self._progress("denoise", event.step, event.num_steps)
+            self._step = event.step
+            await self._progress("denoise")
         elif isinstance(event, Notice):
             self._notices.append(event.text)
             await self._owned(self._store.add_notices, self._notices)
 
-    async def _progress(self, phase: Phase, done: int, total: int) -> None:
-        begin, end = PROGRESS[phase]
+    async def _image(self) -> bytes | None:
+        if not self._spec.conditioned:
+            return None
+        image: bytes | None = await self._db(self._store.image, self._job.id)
+        if image is None:
+            raise GenerationFailed("The job's image is not in the job table.")
+        return image
+
+    async def _progress(self, phase: Phase) -> None:
+        percent = BEGINS[phase]
+        if phase in ("denoise", "decode"):
+            percent += STEPS_SHARE * self._step // self._spec.total_steps
+            percent += FRAMES_SHARE * self._frames // self._spec.num_frames
         # A second attempt does not move the bar back.
-        self._best = max(self._best, begin + (end - begin) * done // total)
-        if phase == "denoise":
-            self._step = done
+        self._best = max(self._best, percent)
         await self._owned(
-            self._store.progress, phase, self._best, self._step, self._spec.num_inference_steps
+            self._store.progress, phase, self._best, self._step, self._spec.total_steps
         )
 
     async def _owned(self, change: Callable[..., bool], *values: Any) -> None:

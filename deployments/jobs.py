@@ -18,7 +18,8 @@ from deployments.core.errors import BackendUnavailable, NotFound, QueueFull
 from deployments.core.events import JobView, ReplicaState, ServiceState, Wanted
 from deployments.core.job_store import Job, JobStore
 from deployments.core.log import logger
-from deployments.core.spec import ModelCard, VideoRequest, choose_models
+from deployments.core.routing import route
+from deployments.core.spec import ModelCard, VideoRequest
 from deployments.dispatcher import Dispatcher
 from deployments.job_run import EncoderClient, ModelClient
 
@@ -57,15 +58,15 @@ class Jobs:
         """Store a new job, durably; the same id again returns the job that is there."""
         if (known := await self._db(self._store.get, job_id)) is not None:
             return await self._view(known)
-        candidates = choose_models(request, self._cards)
-        if reason := self._dispatcher.fleet.hopeless(candidates):
+        way = route(request, self._cards)
+        if reason := self._dispatcher.fleet.hopeless(way.models):
             raise BackendUnavailable(reason)
         queued = await self._db(self._store.count_queued)
         if queued >= self._config.limits.max_queued:
             raise QueueFull(queued, self._dispatcher.seconds_until_free())
         folder, minimum = Path(self._config.outputs_dir), self._config.limits.min_free_disk_mb
         await self._db(outputs.require_free_disk, folder, minimum)
-        await self._db(self._store.submit, job_id, request, image, candidates)
+        await self._db(self._store.submit, job_id, request, image, way.models, way.reason)
         self._dispatcher.wake()
         return await self.get(job_id)
 
@@ -177,6 +178,7 @@ def job_view(job: Job, position: int) -> JobView:
         fps=request.fps,
         seed=request.seed,
         model=job.model,
+        routing=job.routing,
         spec=job.spec,
         notices=job.notices,
         attempts=job.attempts,

@@ -51,10 +51,10 @@ class ModelHandle:
         self._handle = handle.options(stream=True)
 
     async def generate(
-        self, job_id: str, owner: str, spec: VideoSpec
+        self, job_id: str, owner: str, spec: VideoSpec, image: bytes | None
     ) -> AsyncGenerator[ModelEvent, None]:
         """Yield the events of one job; closing the iterator stops the model within one step."""
-        stream = self._handle.generate.remote(job_id, owner, spec)
+        stream = self._handle.generate.remote(job_id, owner, spec, image)
         try:
             async for event in stream:
                 yield event

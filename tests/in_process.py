@@ -67,11 +67,14 @@ async def running(config: ServiceConfig, encoder: Any = None) -> AsyncIterator[J
             await model.close()
 
 
-async def make(jobs: Jobs, prompt: str = "a red ball", **changes: Any) -> str:
+async def make(
+    jobs: Jobs, prompt: str = "a red ball", image: bytes | None = None, **changes: Any
+) -> str:
     """Submit a small request; returns the job id."""
     values = {"width": 256, "height": 256, "num_frames": 13, "seed": 7} | changes
+    request = VideoRequest(prompt=prompt, has_image=image is not None, **values)
     job_id = new_job_id()
-    await jobs.submit(job_id, VideoRequest(prompt=prompt, **values), None)
+    await jobs.submit(job_id, request, image)
     return job_id
 
 

@@ -1,9 +1,12 @@
 """A real backend without a network: it paints flat frames.
 
 The prompt steers it: `slow` and `steady` take time at each step, `fail` raises, `vram` is too
-large; a model whose name begins with `broken` cannot be loaded.
+large, and `vram NAME` for that model only. The model's name does too: `broken` cannot be loaded,
+`late` takes its time to load, `opensora` takes images, whose mean colour it paints, and makes long
+clips in segments.
 """
 
+import io
 import os
 import time
 from collections.abc import Iterator
@@ -11,6 +14,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+from PIL import Image
 
 from deployments.core.checkpoints import Checkpoint, GenerationConfig, Published
 from deployments.core.config import ModelConfig
@@ -30,14 +34,16 @@ class Painter:
 
     @staticmethod
     def card(config: ModelConfig, checkpoint: Checkpoint) -> ModelCard:
+        opensora = config.name.startswith("opensora")
         return ModelCard(
             name=config.name,
             checkpoint=checkpoint.label,
             bundled=checkpoint.bundled,
             native_area=GENERATION.native_area,
-            max_frames=GENERATION.max_frames,
-            frame_step=6,
-            accepts_image=False,
+            max_frames=240 if opensora else GENERATION.max_frames,
+            frame_step=4 if opensora else 6,
+            segment_frames=17 if opensora else None,
+            accepts_image=opensora,
             num_inference_steps=GENERATION.num_inference_steps,
             guidance_scale=GENERATION.guidance_scale,
         )
@@ -48,9 +54,12 @@ class Painter:
     def load(self) -> None:
         if self._config.name.startswith("broken"):
             raise OSError("the painter has no paint")
+        if self._config.name.startswith("late"):
+            time.sleep(1.5)
 
     def generate(self, spec: VideoSpec, image: bytes | None = None) -> Iterator[BackendEvent]:
-        if "vram" in spec.prompt:
+        assert (image is not None) == spec.conditioned
+        if "vram" in spec.prompt and (self._config.name in spec.prompt or "much" in spec.prompt):
             raise InsufficientVram(self._config.name, 6.0, 4.2)
         if trace := os.environ.get("PAINTER_TRACE"):
             line = f"{os.environ.get('CUDA_VISIBLE_DEVICES')} {os.getpid()} {spec.prompt}\n"
@@ -58,18 +67,32 @@ class Painter:
                 file.write(line)
         yield PhaseBegan("text")
         yield Notice("painted, not dreamt")
+        colour = _mean(image) if image else (spec.seed % 256,) * 3
+        first = 0
+        for segment in range(spec.segments):
+            yield from self._steps(spec, segment)
+            yield PhaseBegan("decode")
+            # The frame that a segment shares with the one before it is shown once.
+            segment_frames = spec.generated_frames - (segment > 0)
+            end = min(first + segment_frames, spec.num_frames)
+            for begin in range(first, end, 6):
+                shape = (min(6, end - begin), spec.generated_height, spec.generated_width, 3)
+                yield Decoded(np.full(shape, colour, np.uint8), begin)
+            first = end
+
+    def _steps(self, spec: VideoSpec, segment: int) -> Iterator[BackendEvent]:
+        step_s = STEP_S * (10 if "slow" in spec.prompt else 1 if "steady" in spec.prompt else 0)
         for step in range(1, spec.num_inference_steps + 1):
-            time.sleep(
-                STEP_S * (10 if "slow" in spec.prompt else 1 if "steady" in spec.prompt else 0)
-            )
+            time.sleep(step_s)
             if "fail" in spec.prompt and step == 2:
                 raise RuntimeError("out of paint")
-            yield Step(step, spec.num_inference_steps)
-        yield PhaseBegan("decode")
-        for first in range(0, spec.num_frames, 6):
-            count = min(6, spec.num_frames - first)
-            shape = (count, spec.generated_height, spec.generated_width, 3)
-            yield Decoded(np.full(shape, spec.seed % 256, np.uint8), first)
+            yield Step(segment * spec.num_inference_steps + step, spec.total_steps)
+
+
+def _mean(image: bytes) -> tuple[int, ...]:
+    with Image.open(io.BytesIO(image)) as opened:
+        assert (opened.format, opened.mode) == ("PNG", "RGB")
+        return tuple(int(value) for value in np.asarray(opened).mean(axis=(0, 1)).round())
 
 
 BACKEND = Painter

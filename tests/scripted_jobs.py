@@ -20,7 +20,8 @@ from starlette.testclient import TestClient
 from deployments.core.config import ServiceConfig
 from deployments.core.errors import NotFound, VideoServiceError
 from deployments.core.events import GpuMemory, JobView, ModelState, ReplicaState, ServiceState
-from deployments.core.spec import ModelCard, VideoRequest, choose_models, resolve
+from deployments.core.routing import route
+from deployments.core.spec import ModelCard, VideoRequest, resolve
 from deployments.ingress import create_app
 
 BASE_URL = "http://localhost:8000"
@@ -39,7 +40,14 @@ MOCHI = ModelCard(
     example_prompts=("a red ball moving right",),
 )
 OPENSORA = MOCHI.model_copy(
-    update={"name": "opensora", "max_frames": 240, "frame_step": 4, "accepts_image": True}
+    update={
+        "name": "opensora",
+        "max_frames": 240,
+        "frame_step": 4,
+        "segment_frames": 129,
+        "accepts_image": True,
+        "licence": "Apache 2.0",
+    }
 )
 GPU = GpuMemory(
     uuid="GPU-1", index=0, name="NVIDIA H200", total_gb=139.81, used_gb=2.34, free_gb=137.47
@@ -64,7 +72,8 @@ class ScriptedJobs:
     async def submit(self, job_id: str, request: VideoRequest, image: bytes | None) -> JobView:
         if self.refuse:
             raise self.refuse
-        name = choose_models(request, self.cards)[0]
+        way = route(request, self.cards)
+        name = way.models[0]
         card = next(card for card in self.cards if card.name == name)
         spec = resolve(request, card)
         self.images.append(image)
@@ -74,7 +83,7 @@ class ScriptedJobs:
             phase="denoise",
             progress=40,
             step=8,
-            num_steps=spec.num_inference_steps,
+            num_steps=spec.total_steps,
             queue_position=0,
             prompt=request.prompt,
             width=request.width,
@@ -83,6 +92,7 @@ class ScriptedJobs:
             fps=request.fps,
             seed=request.seed,
             model=name,
+            routing=way.reason,
             spec=spec,
             notices=(),
             attempts=1,

@@ -70,6 +70,14 @@ class LimitsConfig(Frozen):
 
     max_queued: int = Field(default=100, ge=1, description="Waiting jobs; more get a 429.")
     max_upload_mb: int = Field(default=32, ge=1, description="Size of a whole request body in MiB.")
+    max_image_megapixels: int = Field(
+        default=64,
+        ge=1,
+        description=(
+            "Pixels of an uploaded image, in millions, looked at before it is decoded; decoding "
+            "takes up to 18 bytes of memory for each."
+        ),
+    )
     min_free_disk_mb: int = Field(
         default=500, ge=0, description="A job is refused when the outputs folder has less."
     )

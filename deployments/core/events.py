@@ -162,6 +162,7 @@ class JobView(Frozen):
     fps: int
     seed: int
     model: str
+    routing: str
     spec: VideoSpec | None
     notices: tuple[str, ...]
     attempts: int

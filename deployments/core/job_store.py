@@ -42,6 +42,7 @@ jobs = sa.Table(
     sa.Column("image", sa.LargeBinary),
     sa.Column("candidates", sa.JSON),
     sa.Column("model", sa.String),
+    sa.Column("routing", sa.Text),
     sa.Column("spec", sa.JSON(none_as_null=True)),
     sa.Column("notices", sa.JSON),
     sa.Column("owner", sa.String),
@@ -74,6 +75,7 @@ class Job:
     request: VideoRequest
     candidates: tuple[str, ...]
     model: str
+    routing: str
     spec: VideoSpec | None
     notices: tuple[str, ...]
     owner: str
@@ -136,9 +138,17 @@ class JobStore:
     # --- the life of a job -----------------------------------------------------------------------
 
     def submit(
-        self, job_id: str, request: VideoRequest, image: bytes | None, candidates: Sequence[str]
+        self,
+        job_id: str,
+        request: VideoRequest,
+        image: bytes | None,
+        candidates: Sequence[str],
+        routing: str = "",
     ) -> bool:
-        """Add a waiting job; False when the id is there already (a repeated call)."""
+        """Add a waiting job; False when the id is there already (a repeated call).
+
+        Args: routing: why it is those candidates.
+        """
         row = {
             "id": job_id,
             "status": "queued",
@@ -150,6 +160,7 @@ class JobStore:
             "image": image,
             "candidates": list(candidates),
             "model": candidates[0],
+            "routing": routing,
             "spec": None,
             "notices": [],
             "owner": "",
@@ -165,8 +176,13 @@ class JobStore:
             return False
         return True
 
-    def claim(self, job_id: str, owner: str, lease_until: float, spec: VideoSpec) -> bool:
-        """Take a waiting job; False when another owner was faster or it was cancelled."""
+    def claim(
+        self, job_id: str, owner: str, lease_until: float, spec: VideoSpec, routing: str = ""
+    ) -> bool:
+        """Take a waiting job; False when another owner was faster or it was cancelled.
+
+        Args: routing: why it is the model of `spec`.
+        """
         return self._update(
             (jobs.c.id == job_id, jobs.c.status == "queued"),
             status="in_progress",
@@ -174,10 +190,11 @@ class JobStore:
             owner=owner,
             lease_until=lease_until,
             model=spec.model,
+            routing=routing,
             spec=spec.model_dump(mode="json"),
             notices=[],
             step=0,
-            num_steps=spec.num_inference_steps,
+            num_steps=spec.total_steps,
         )
 
     def started(self, job_id: str, owner: str) -> bool:
@@ -228,14 +245,16 @@ class JobStore:
 
     def requeue(self, job_id: str, owner: str, *, count_attempt: bool) -> bool:
         """Put a running job back; without `count_attempt` as if it had never started."""
-        attempts = jobs.c.attempts if count_attempt else jobs.c.attempts - 1
+        return self._update(_owned(job_id, owner), **_waiting(count_attempt=count_attempt))
+
+    def reroute(self, job_id: str, owner: str, candidates: Sequence[str], routing: str) -> bool:
+        """Put a job back that its model refused before it began: for the other `candidates`."""
         return self._update(
             _owned(job_id, owner),
-            status="queued",
-            phase="queued",
-            owner="",
-            lease_until=0.0,
-            attempts=sa.case((attempts < 0, 0), else_=attempts),
+            **_waiting(count_attempt=False),
+            candidates=list(candidates),
+            model=candidates[0],
+            routing=routing,
         )
 
     def request_cancel(self, job_id: str) -> bool:
@@ -275,6 +294,17 @@ class JobStore:
 
 def _owned(job_id: str, owner: str) -> tuple[sa.ColumnElement[bool], ...]:
     return jobs.c.id == job_id, jobs.c.status == "in_progress", jobs.c.owner == owner
+
+
+def _waiting(*, count_attempt: bool) -> dict[str, Any]:
+    attempts = jobs.c.attempts if count_attempt else jobs.c.attempts - 1
+    return {
+        "status": "queued",
+        "phase": "queued",
+        "owner": "",
+        "lease_until": 0.0,
+        "attempts": sa.case((attempts < 0, 0), else_=attempts),
+    }
 
 
 def _failure(code: str, message: str) -> dict[str, Any]:

@@ -8,16 +8,18 @@ fills every default from that model's card and decides the size and length it ge
 
 import math
 import secrets
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from deployments.core.errors import BackendUnavailable, InvalidRequest
+from deployments.core.errors import InvalidRequest
 
 AUTO = "auto"
 MAX_SEED = 2**32 - 1
 MIN_SIDE, MAX_SIDE, SIDE_STEP = 256, 1920, 8
 MAX_AREA = 1920 * 1080
+MAX_FRAMES = 240
 # The networks work on 16 x 16 pixel patches: 8 x 8 in the autoencoder, 2 x 2 in the transformer.
 PATCH = 16
 # A network copes with a frame somewhat larger than those it was trained on, better than scaling up.
@@ -56,7 +58,7 @@ class VideoRequest(Frozen):
     negative_prompt: str = Field(default="", max_length=1000)
     width: Side = 720
     height: Side = 720
-    num_frames: int = Field(default=64, ge=8, le=240)
+    num_frames: int = Field(default=64, ge=8, le=MAX_FRAMES)
     fps: int = Field(default=24, ge=1, le=60)
     seed: int = Field(ge=0, le=MAX_SEED)
     prefer_backend: str = AUTO
@@ -109,9 +111,7 @@ class ModelCard(Frozen):
     def _segments_are_whole(self) -> "ModelCard":
         longest, step = self.segment_frames, self.frame_step
         if longest is not None and (longest <= step or (longest - 1) % step):
-            raise ValueError(
-                f"segment_frames: {longest} is not {step} * k + 1, k at least 1"
-            )
+            raise ValueError(f"segment_frames: {longest} is not {step} * k + 1, k at least 1")
         return self
 
 
@@ -186,54 +186,33 @@ def resolve(request: VideoRequest, card: ModelCard) -> VideoSpec:
     )
 
 
-def refuse_impossible(request: VideoRequest, card: ModelCard) -> None:
-    """Raise InvalidRequest for what `card`'s model can never make of `request`."""
+def refuse_impossible(
+    request: VideoRequest, card: ModelCard, cards: Sequence[ModelCard] = ()
+) -> None:
+    """Raise InvalidRequest for what `card`'s model can never make of `request`.
+
+    Args: cards: the configured models; the message names one of them that can.
+    """
     if request.width * request.height > MAX_AREA:
         raise InvalidRequest(
             "width",
             f"{request.width} x {request.height} is more than {MAX_AREA} pixels (1920 x 1080)",
         )
+    if request.has_image and not card.accepts_image:
+        takers = " or ".join(other.name for other in cards if other.accepts_image)
+        instead = f"leave the image out{f', or take {takers}' if takers else ''}"
+        raise InvalidRequest("image", f"{card.name} makes videos from text only; {instead}")
     if request.num_frames > card.max_frames:
+        able = [other for other in cards if other.accepts_image or not request.has_image]
+        longest = max(able, key=lambda other: other.max_frames, default=card)
+        more = f"; {longest.name} makes up to {min(MAX_FRAMES, longest.max_frames)}"
         raise InvalidRequest(
             "num_frames",
-            f"{request.num_frames} frames: {card.name} makes at most {card.max_frames}",
-        )
-    if request.has_image and not card.accepts_image:
-        raise InvalidRequest(
-            "image", f"{card.name} makes videos from text only; leave the image out"
+            f"{request.num_frames} frames: {card.name} makes at most {card.max_frames}"
+            + (more if longest.max_frames > card.max_frames else ""),
         )
     if request.quality == "draft" and card.draft_steps is None:
         raise InvalidRequest("quality", f"{card.name} has no draft mode; use exact")
-
-
-def choose_models(request: VideoRequest, cards: list[ModelCard]) -> list[str]:
-    """Return the names of the configured models that can serve `request`, in configured order.
-
-    Raises:
-        InvalidRequest: none can; the message of the first (or of the preferred) model says why.
-        BackendUnavailable: the preferred model is not configured.
-    """
-    if request.prefer_backend != AUTO:
-        preferred = next((card for card in cards if card.name == request.prefer_backend), None)
-        if preferred is None:
-            names = ", ".join(card.name for card in cards)
-            raise BackendUnavailable(
-                f"prefer_backend: {request.prefer_backend} is not configured here; there is {names}"
-            )
-        refuse_impossible(request, preferred)
-        return [preferred.name]
-    refusals: list[InvalidRequest] = []
-    able: list[str] = []
-    for card in cards:
-        try:
-            refuse_impossible(request, card)
-        except InvalidRequest as refusal:
-            refusals.append(refusal)
-        else:
-            able.append(card.name)
-    if not able:
-        raise refusals[0]
-    return able
 
 
 def generated_size(width: int, height: int, native_area: int) -> tuple[int, int]:

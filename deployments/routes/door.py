@@ -4,10 +4,12 @@ import asyncio
 import contextvars
 import time
 from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
 
+from deployments.core import images
 from deployments.core.config import ServiceConfig
 from deployments.core.service import JobsService
 from deployments.core.spec import ModelCard
@@ -26,6 +28,14 @@ class Door:
         self.watch = StateWatch(jobs)
         self.opened_at = int(time.time())
         self._tasks: set[asyncio.Task[Any]] = set()
+        # One at a time: a large image takes a gigabyte while it is decoded.
+        self._image_thread = ThreadPoolExecutor(1, thread_name_prefix="image")
+
+    async def read_image(self, data: bytes) -> bytes:
+        """Return an uploaded file as the models take it. Raises: InvalidRequest."""
+        most = self.config.limits.max_image_megapixels
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._image_thread, images.normalise, data, most)
 
     def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run `work` in a task that outlives the request that asked for it.
@@ -45,6 +55,7 @@ class Door:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+        self._image_thread.shutdown(wait=False, cancel_futures=True)
 
 
 def _door(request: Request) -> Door:

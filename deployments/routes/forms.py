@@ -11,8 +11,10 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import ErrorDetails
 
 from deployments.core.errors import ConsentRequired, InvalidRequest
+from deployments.core.images import TAKEN
 from deployments.core.spec import (
     AUTO,
+    MAX_FRAMES,
     MAX_SEED,
     MAX_SIDE,
     MIN_SIDE,
@@ -33,7 +35,6 @@ EMPTY_IS_ABSENT = frozenset(
 )
 # The two the seed knows may always be named; which of them is configured is another question.
 SEED_BACKENDS = ("opensora", "mochi")
-IMAGE_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 
 _CONTROL = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"
 TEXT_PATTERN = rf"^[^{_CONTROL}]*$"
@@ -122,10 +123,10 @@ class GenerateForm(BaseModel):
         int,
         Field(
             ge=8,
-            le=240,
+            le=MAX_FRAMES,
             description=(
                 "How many frames the video has, exactly. A model may make fewer at most: "
-                "`/v1/models` says so (mochi: 163)."
+                "`/v1/models` says so (mochi: 163, opensora: 240)."
             ),
             examples=[48],
         ),
@@ -173,8 +174,9 @@ class GenerateForm(BaseModel):
         str,
         Field(
             description=(
-                "Which model makes the video: its name in `/v1/models`. Empty or `auto`: the first "
-                "configured one that can."
+                "Which model makes the video: its name in `/v1/models`. Empty or `auto`: of those "
+                "that can, the first in configured order that is ready and free; the answer says "
+                "why in `routing`."
             ),
             examples=["mochi"],
         ),
@@ -242,8 +244,11 @@ def form_schema(*, with_image: bool) -> dict[str, Any]:
         properties[IMAGE] = {
             "type": "string",
             "format": "binary",
-            "description": "The first frame, a JPEG or PNG file. Only a model with "
-            "`accepts_image` takes one.",
+            "description": (
+                f"The picture that the video begins with: a {TAKEN} file. It fills the frame, and "
+                "what stands over at the sides is cropped. Only a model with `accepts_image` takes "
+                "one, and `auto` chooses it then."
+            ),
         }
     return {key: value for key, value in schema.items() if key not in ("title", "description")}
 
@@ -255,7 +260,7 @@ _PROPERTIES = form_schema(with_image=True)["properties"]
 
 
 def read_generate(parts: list[Part], cards: list[ModelCard]) -> tuple[VideoRequest, bytes | None]:
-    """Return the request and its image.
+    """Return the request and its image, a file that nobody has looked into yet.
 
     Raises:
         ConsentRequired: before anything else is looked at.
@@ -318,11 +323,9 @@ def _image(part: Part) -> bytes | None:
     if not part.data and not part.file_name:
         return None
     if part.file_name is None:
-        raise InvalidRequest(IMAGE, "must be a file (JPEG or PNG), not text")
+        raise InvalidRequest(IMAGE, f"must be a {TAKEN} file, not text")
     if not part.data:
-        raise InvalidRequest(IMAGE, "the file is empty; send a JPEG or PNG")
-    if not part.data.startswith(IMAGE_MAGIC):
-        raise InvalidRequest(IMAGE, "is neither a JPEG nor a PNG file")
+        raise InvalidRequest(IMAGE, f"the file is empty; send a {TAKEN} file")
     return part.data
 
 

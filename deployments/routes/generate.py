@@ -17,8 +17,9 @@ from starlette.responses import JSONResponse
 from deployments.core.config import ServiceConfig
 from deployments.core.errors import StoredError, VideoServiceError
 from deployments.core.events import JobView
+from deployments.core.routing import route
 from deployments.core.service import JobsService, new_job_id
-from deployments.core.spec import VideoRequest, choose_models
+from deployments.core.spec import VideoRequest
 from deployments.routes.body import MULTIPART, URLENCODED, read_parts
 from deployments.routes.door import Door, DoorDep
 from deployments.routes.forms import form_schema, read_generate
@@ -64,6 +65,17 @@ class GenerateResult(BaseModel):
         examples=[512],
     )
     generated_height: int = Field(description="Height the network made.", examples=[512])
+    segments: int = Field(
+        description=(
+            "How many pieces the clip was made in; each after the first goes on from the last "
+            "frame of the one before."
+        ),
+        examples=[1],
+    )
+    routing: str = Field(
+        description="Why this model made it.",
+        examples=["image given: opensora makes videos from images", "prefer_backend"],
+    )
     notices: list[str] = Field(
         description="What else the user should know, for example that the prompt was cut.",
         examples=[[]],
@@ -121,15 +133,19 @@ async def generate(
         ),
     ] = "",
 ) -> JSONResponse:
-    """Make a video from a text, and wait for it.
+    """Make a video from a text, or from a picture and a text, and wait for it.
+
+    With an `image` the video begins with it. `backend` and `routing` say which model made the
+    video, and why that one.
 
     A client that closes the connection cancels its video. With the header `Prefer: respond-async`
     the answer comes at once, the video is made whether or not anyone waits, and `status_url` says
     how far it is.
     """
     parts = await read_parts(request, door.config.limits.max_upload_mb * 2**20)
-    video_request, image = read_generate(parts, door.cards)
-    choose_models(video_request, door.cards)
+    video_request, upload = read_generate(parts, door.cards)
+    route(video_request, door.cards)
+    image = None if upload is None else await door.read_image(upload)
     if _wants_async(prefer):
         job = await door.jobs.submit(new_job_id(), video_request, image)
         return _accepted(job.id)
@@ -220,5 +236,7 @@ def _result(job: JobView, config: ServiceConfig) -> GenerateResult:
         checkpoint=job.spec.checkpoint,
         generated_width=job.spec.generated_width,
         generated_height=job.spec.generated_height,
+        segments=job.spec.segments,
+        routing=job.routing,
         notices=list(job.notices),
     )

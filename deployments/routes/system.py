@@ -11,7 +11,14 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
 from deployments.core.events import GpuMemory, ModelState, ReplicaState
-from deployments.core.spec import MAX_SEED, MAX_SIDE, MIN_SIDE, SIDE_STEP, ModelCard
+from deployments.core.spec import (
+    MAX_FRAMES,
+    MAX_SEED,
+    MAX_SIDE,
+    MIN_SIDE,
+    SIDE_STEP,
+    ModelCard,
+)
 from deployments.routes.door import Door, DoorDep
 from deployments.routes.forms import MAX_HEIGHT
 from deployments.routes.wire import error_docs
@@ -115,10 +122,18 @@ class ModelLimits(BaseModel):
     seed: Range
     num_inference_steps: Range
     guidance_scale: Range
-    accepts_image: bool
+    accepts_image: bool = Field(description="Whether a video may begin with a given picture.")
     draft: bool = Field(description="Whether `quality: draft` is there.")
     native_area: int = Field(description="Pixels it makes at most; larger videos are scaled up.")
-    max_upload_mb: int
+    segment_frames: int = Field(
+        description=(
+            "Longest clip it makes in one go; longer ones are made in segments, each beginning "
+            "with the last frame of the one before."
+        ),
+        examples=[129],
+    )
+    max_upload_mb: int = Field(description="Size of a whole request body in MiB.")
+    max_image_megapixels: int = Field(description="Pixels of a picture, in millions.")
 
 
 class ModelDefaults(BaseModel):
@@ -144,6 +159,9 @@ class Model(BaseModel):
     reason: str
     checkpoint: str = Field(examples=["genmo/mochi-1-preview"])
     bundled: bool
+    licence: str = Field(
+        description="The licence of the weights and what it asks of you; empty where none is known."
+    )
     limits: ModelLimits
     defaults: ModelDefaults
     example_prompts: list[str] = Field(description="Prompts that these weights draw well.")
@@ -309,11 +327,12 @@ def _model(card: ModelCard, door: Door) -> Model:
         reason=status.reason,
         checkpoint=status.checkpoint,
         bundled=status.bundled,
+        licence=card.licence,
         limits=ModelLimits(
             prompt=Range(minimum=3, maximum=1000),
             width=Range(minimum=MIN_SIDE, maximum=MAX_SIDE, multiple_of=SIDE_STEP),
             height=Range(minimum=MIN_SIDE, maximum=MAX_HEIGHT, multiple_of=SIDE_STEP),
-            num_frames=Range(minimum=8, maximum=min(240, card.max_frames)),
+            num_frames=Range(minimum=8, maximum=min(MAX_FRAMES, card.max_frames)),
             fps=Range(minimum=1, maximum=60),
             seed=Range(minimum=0, maximum=MAX_SEED),
             num_inference_steps=Range(minimum=2, maximum=200),
@@ -321,7 +340,9 @@ def _model(card: ModelCard, door: Door) -> Model:
             accepts_image=card.accepts_image,
             draft=card.draft_steps is not None,
             native_area=card.native_area,
+            segment_frames=card.segment_frames or card.max_frames,
             max_upload_mb=door.config.limits.max_upload_mb,
+            max_image_megapixels=door.config.limits.max_image_megapixels,
         ),
         defaults=ModelDefaults(
             num_frames=min(64, card.max_frames),

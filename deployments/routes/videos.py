@@ -49,7 +49,9 @@ class Video(BaseModel):
 
     phase: Phase = Field(description="What is being done.")
     step: int = Field(description="Denoising steps done.", examples=[12])
-    num_steps: int = Field(description="Denoising steps in all; 0 until known.", examples=[64])
+    num_steps: int = Field(
+        description="Denoising steps in all, of every segment; 0 until known.", examples=[64]
+    )
     queue_position: int = Field(description="1 for the next one; 0 when it does not wait.")
     notices: list[str] = Field(description="What else the user should know.")
     video_url: str | None = Field(
@@ -64,6 +66,13 @@ class Video(BaseModel):
     checkpoint: str | None = Field(description="The weights that are loaded, once it has begun.")
     generated_width: int | None = Field(description="Width the network makes, once it has begun.")
     generated_height: int | None = Field(description="Height the network makes.")
+    segments: int | None = Field(
+        description="How many pieces the clip is made in, once it has begun.", examples=[1]
+    )
+    routing: str = Field(
+        description="Why this model makes it; grows when one has to pass it on.",
+        examples=["240 frames: more than mochi's 163"],
+    )
     started_at: int | None = Field(description="Unix seconds.")
     attempts: int = Field(description="How often it was begun; above 1 after a crash.")
 
@@ -100,6 +109,8 @@ def video_object(job: JobView) -> Video:
         checkpoint=job.spec.checkpoint if job.spec else None,
         generated_width=job.spec.generated_width if job.spec else None,
         generated_height=job.spec.generated_height if job.spec else None,
+        segments=job.spec.segments if job.spec else None,
+        routing=job.routing,
         started_at=None if job.started_at is None else int(job.started_at),
         attempts=job.attempts,
     )

@@ -3,13 +3,12 @@ import itertools
 import pytest
 from pydantic import ValidationError
 
-from deployments.core.errors import BackendUnavailable, InvalidRequest
+from deployments.core.errors import InvalidRequest
 from deployments.core.spec import (
     MAX_SEED,
     ModelCard,
     VideoRequest,
     VideoSpec,
-    choose_models,
     generated_size,
     random_seed,
     resolve,
@@ -99,29 +98,6 @@ def test_a_wrong_side_names_the_nearest_right_ones() -> None:
     """The message says what would do."""
     with pytest.raises(ValidationError, match="nearest are 296 and 304"):
         request(width=300)
-
-
-def test_models_are_chosen_in_configured_order() -> None:
-    """`auto` keeps every model that can serve, first configured first."""
-    assert choose_models(request(), [card("b"), card("a")]) == ["b", "a"]
-
-
-def test_a_model_that_cannot_is_left_out() -> None:
-    """Frames beyond one model's range go to the other."""
-    cards = [card("short"), card("long", max_frames=240)]
-    assert choose_models(request(num_frames=200), cards) == ["long"]
-
-
-def test_when_no_model_can_the_first_says_why() -> None:
-    """The message names the limit of the preferred order's first."""
-    with pytest.raises(InvalidRequest, match="163"):
-        choose_models(request(num_frames=200), [card("mochi")])
-
-
-def test_a_preferred_model_that_is_not_configured_is_a_503() -> None:
-    """The API's name is right, but this installation has not got it."""
-    with pytest.raises(BackendUnavailable, match="opensora is not configured"):
-        choose_models(request(prefer_backend="opensora"), [card()])
 
 
 @pytest.mark.parametrize("native_area", [TINY, PUBLISHED])

@@ -1,0 +1,80 @@
+"""Which of the configured models may make a request, and why those.
+
+The rest is decided when a model becomes free: `Dispatcher` takes the first of them that is ready.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from deployments.core.errors import BackendUnavailable, InvalidRequest
+from deployments.core.spec import AUTO, ModelCard, VideoRequest, refuse_impossible
+
+# Asked for by name with an image, it is the request that is wrong, whatever is configured.
+TEXT_ONLY = ("mochi",)
+
+
+@dataclass(frozen=True)
+class Route:
+    """The models that may get a job, in configured order, and why not the others."""
+
+    models: tuple[str, ...]
+    reason: str
+
+
+def route(request: VideoRequest, cards: Sequence[ModelCard]) -> Route:
+    """Return the models that can serve `request`.
+
+    Raises:
+        InvalidRequest: none can, or not the preferred one; the message says what can.
+        BackendUnavailable: the preferred model is not configured.
+    """
+    if request.prefer_backend != AUTO:
+        return _preferred(request, cards)
+    able, refusals = [], []
+    for card in cards:
+        try:
+            refuse_impossible(request, card, cards)
+        except InvalidRequest as refusal:
+            refusals.append((card, refusal))
+        else:
+            able.append(card)
+    if not able:
+        # With an image, what a model that takes images lacks is what the user can mend.
+        raise min(
+            (refusal for _, refusal in refusals), key=lambda refusal: refusal.field == "image"
+        )
+    if not refusals:
+        only = f"{able[0].name} is the only model here" if len(able) == 1 else ""
+        return Route(tuple(card.name for card in able), only)
+    reasons = dict.fromkeys(_why_not(card, refusal, request, able) for card, refusal in refusals)
+    return Route(tuple(card.name for card in able), "; ".join(reasons))
+
+
+def first_free(models: Sequence[str]) -> str:
+    """Return the reason for a model that was taken because it was free before the others."""
+    return f"first of {', '.join(models)} that was free"
+
+
+def _preferred(request: VideoRequest, cards: Sequence[ModelCard]) -> Route:
+    name = request.prefer_backend
+    card = next((card for card in cards if card.name == name), None)
+    if card is not None:
+        refuse_impossible(request, card, cards)
+        return Route((name,), "prefer_backend")
+    if request.has_image and name in TEXT_ONLY:
+        raise InvalidRequest("image", f"{name} makes videos from text only; leave the image out")
+    names = ", ".join(card.name for card in cards)
+    raise BackendUnavailable(f"prefer_backend: {name} is not configured here; there is {names}")
+
+
+def _why_not(
+    card: ModelCard, refusal: InvalidRequest, request: VideoRequest, able: Sequence[ModelCard]
+) -> str:
+    """Say what sent the request past the model of `card`."""
+    names = " and ".join(other.name for other in able)
+    if refusal.field == "image":
+        make = "makes" if len(able) == 1 else "make"
+        return f"image given: {names} {make} videos from images"
+    if refusal.field == "num_frames":
+        return f"{request.num_frames} frames: more than {card.name}'s {card.max_frames}"
+    return f"{card.name} has no draft mode" if refusal.field == "quality" else str(refusal)
