@@ -9,7 +9,8 @@ import torch
 from diffusers import MochiPipeline
 from safetensors.torch import load_file, save_file
 
-from deployments.models.mochi1.loading import load, stored_variant
+from deployments.models.loading import stored_variant
+from deployments.models.mochi1.loading import load
 from tests.tiny_mochi import tiny_transformer
 
 FILES = {
