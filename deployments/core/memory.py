@@ -24,10 +24,9 @@ OPENSORA_TEXT_TOKENS = 512
 OPENSORA_FRAMES_PER_LATENT = 4
 # Open-Sora: its autoencoder works on tiles of 256 x 256 pixels: over the whole length as its
 # authors do, or on 65 frames at a time. 2.26 kB a pixel and frame of the tile, and a quarter for
-# cuDNN's workspaces; the finished clip is kept beside it until its tiles are blended.
+# cuDNN's workspaces; finished tiles go to the host.
 OPENSORA_TILE_SIDE, OPENSORA_TILE_FRAMES = 256, 65
 OPENSORA_DECODE_BYTES_PER_PIXEL = 2.8e3
-OPENSORA_CLIP_BYTES_PER_PIXEL = 3 * (2 + 4)
 TOKEN_SIDE = 16
 # CUDA context, cuBLAS and cuDNN workspaces, fragmentation.
 OVERHEAD_GB = 1.5
@@ -117,8 +116,7 @@ def opensora_activations(clip: Clip, *, tiled_in_time: bool = False) -> Activati
     width, height = (min(side, OPENSORA_TILE_SIDE) for side in (clip.width, clip.height))
     frames = min(clip.num_frames, OPENSORA_TILE_FRAMES) if tiled_in_time else clip.num_frames
     decode = OPENSORA_DECODE_BYTES_PER_PIXEL * width * height * frames
-    kept = OPENSORA_CLIP_BYTES_PER_PIXEL * clip.width * clip.height * clip.num_frames
-    return Activations(OPENSORA_BYTES_PER_TOKEN * seen / GIB, (decode + kept) / GIB)
+    return Activations(OPENSORA_BYTES_PER_TOKEN * seen / GIB, decode / GIB)
 
 
 def need_gb(activations: Activations, weights: Weights, placement: Placement) -> float:

@@ -1,0 +1,236 @@
+"""Open-Sora 2.0 as a backend: its card, its checkpoint, and the generation of one video.
+
+A plain class that `deployments.video_model.VideoModel` drives on one thread. torch is imported in
+`load()` and later only, so that the wiring may ask for the card without it.
+
+A clip longer than the model's own limit is made in segments: each starts from the last frame of
+the one before, in the model's first-image mode, and that repeated frame is left out.
+"""
+
+import io
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from typing import TYPE_CHECKING, ClassVar
+
+from deployments.core import memory
+from deployments.core.checkpoints import Checkpoint, GenerationConfig, Published
+from deployments.core.config import ModelConfig
+from deployments.core.events import BackendEvent, Decoded, Notice, PhaseBegan, Step
+from deployments.core.memory import Clip, Weights
+from deployments.core.spec import MAX_FRAMES, MAX_SEED, ModelCard, VideoSpec
+from deployments.placement import Placer, use_threads
+
+if TYPE_CHECKING:
+    import torch
+
+    from deployments.models.opensora.loading import OpenSoraParts
+    from deployments.models.opensora.sampling import TextEmbedding
+    from deployments.models.opensora.text import PromptEncoder
+
+FRAME_STEP = 4
+LATENT_CHANNELS, LATENT_SIDE = 16, 8
+TEXT_PARTS = ("text_encoder", "text_encoder_2")
+LICENCE = (
+    "Open-Sora 2.0 is published under Apache-2.0. Its autoencoder falls under the Tencent Hunyuan "
+    "Community License, which does not cover the European Union, the United Kingdom and South "
+    "Korea, and its training began from FLUX.1-dev, whose licence is non-commercial. Read all "
+    "three before you use the weights."
+)
+TRUNCATED = (
+    "The {name} is longer than the {most} tokens that Open-Sora reads; its end was left out."
+)
+
+
+class OpenSora:
+    """One loaded Open-Sora.
+
+    Args:
+        device: "cpu", or "cuda" for the first GPU that this process sees.
+    """
+
+    # hpcaitech/Open-Sora@7ad6a96 README and configs/diffusion/inference/768px.py: 768 px, up to
+    # 129 frames, 50 steps, guidance 7.5 by text and 3.0 by image.
+    published: ClassVar[Published] = Published(
+        repo_id="hpcai-tech/Open-Sora-v2",
+        generation=GenerationConfig(
+            native_area=768 * 768,
+            max_frames=129,
+            num_inference_steps=50,
+            guidance_scale=7.5,
+            image_guidance_scale=3.0,
+        ),
+    )
+    bundled: ClassVar[str] = "opensora-tiny"
+
+    @staticmethod
+    def card(config: ModelConfig, checkpoint: Checkpoint) -> ModelCard:
+        """Return what Open-Sora can do with this checkpoint."""
+        generation = checkpoint.generation
+        return ModelCard(
+            name=config.name,
+            checkpoint=checkpoint.label,
+            bundled=checkpoint.bundled,
+            native_area=generation.native_area,
+            max_frames=MAX_FRAMES,
+            segment_frames=generation.max_frames,
+            frame_step=FRAME_STEP,
+            accepts_image=True,
+            num_inference_steps=generation.num_inference_steps,
+            guidance_scale=generation.guidance_scale,
+            example_prompts=generation.example_prompts,
+            licence="" if checkpoint.bundled else LICENCE,
+        )
+
+    def __init__(self, config: ModelConfig, checkpoint: Checkpoint, device: str) -> None:
+        self._cpu_threads = config.cpu_threads
+        self._checkpoint, self._device = checkpoint, device
+        self._placer = Placer(config.name, device, TEXT_PARTS)
+        self._parts: OpenSoraParts
+        self._prompts: PromptEncoder
+
+    def load(self) -> None:
+        """Load the checkpoint and decide which networks stay on the GPU.
+
+        Raises:
+            FileNotFoundError: a part is not on this disk.
+            ValueError: it is not an Open-Sora checkpoint, or its weights do not fit.
+        """
+        import torch
+
+        from deployments.models.opensora import loading
+        from deployments.models.opensora.text import PromptEncoder
+
+        if self._device == "cpu":
+            use_threads(self._cpu_threads)
+        source, generation = self._checkpoint.source, self._checkpoint.generation
+        dtype = torch.float32 if self._device == "cpu" else torch.bfloat16
+        sizes = loading.weights_gb(source, dtype)
+        weights = Weights(
+            transformer_gb=sizes["transformer_gb"],
+            text_encoder_gb=sum(sizes[f"{part}_gb"] for part in TEXT_PARTS),
+            vae_gb=sizes["vae_gb"],
+        )
+        largest = Clip.largest(generation.native_area, generation.max_frames)
+        self._placer.plan(weights, memory.opensora_activations(largest))
+        parts = loading.load(source, self._device, on_cpu=self._placer.on_cpu)
+        self._parts = parts
+        self._prompts = PromptEncoder(
+            parts.tokenizer, parts.text_encoder, parts.tokenizer_2, parts.text_encoder_2
+        )
+
+    def generate(self, spec: VideoSpec, image: bytes | None) -> Iterator[BackendEvent]:
+        """Make the frames of `spec`; each `next()` does at most one step or decodes one tile.
+
+        Args:
+            image: what the first frame shows, as an 8-bit RGB PNG; None where there is none.
+
+        Raises:
+            InsufficientVram: it does not fit on the GPU; before the start where that is foreseen.
+        """
+        activations = memory.opensora_activations(Clip.of(spec), tiled_in_time=spec.low_vram)
+        with self._placer.job(activations, low_vram=spec.low_vram, parts=self._parts):
+            yield PhaseBegan("text")
+            positive, negative = yield from self._encode_prompts(spec)
+            start = None if image is None else _read_image(image, spec)
+            first_frame = 0
+            for segment in range(spec.segments):
+                yield PhaseBegan("denoise")
+                latents = yield from self._denoise(spec, segment, positive, negative, start)
+                yield PhaseBegan("decode")
+                # Every segment but the first begins with the frame that the last one ended with.
+                repeated = 1 if segment else 0
+                start = yield from self._decode(spec, latents, first_frame, repeated)
+                first_frame += spec.generated_frames - repeated
+
+    def _encode_prompts(
+        self, spec: VideoSpec
+    ) -> "Generator[BackendEvent, None, tuple[TextEmbedding, TextEmbedding]]":
+        from deployments.models.opensora.text import prompt_with_suffix
+
+        motion_score = self._checkpoint.generation.motion_score
+        # The negative prompt gets no suffix: hpcaitech/Open-Sora@7ad6a96 opensora/utils/sampling.py
+        prompt = self._prompts.encode(prompt_with_suffix(spec.prompt, spec.fps, motion_score))
+        negative = self._prompts.encode(spec.negative_prompt)
+        for name, encoded in (("prompt", prompt), ("negative prompt", negative)):
+            if encoded.truncated:
+                yield Notice(TRUNCATED.format(name=name, most=self._prompts.max_tokens))
+        return prompt.embedding, negative.embedding
+
+    def _denoise(
+        self,
+        spec: VideoSpec,
+        segment: int,
+        positive: "TextEmbedding",
+        negative: "TextEmbedding",
+        start: "torch.Tensor | None",
+    ) -> "Generator[BackendEvent, None, torch.Tensor]":
+        """Return the latents of one segment; `start` is its first frame, (1, 3, 1, H, W)."""
+        from deployments.models.opensora.autoencode import encode_frames
+        from deployments.models.opensora.sampling import denoise, initial_noise
+        from deployments.models.opensora.schedule import Guidance, flow_shift, timesteps
+
+        first = None
+        if start is not None:
+            first = encode_frames(self._placer.take(self._parts.vae), start)
+            self._placer.step_aside(self._parts.vae, low_vram=spec.low_vram)
+        num_latents = (spec.generated_frames - 1) // FRAME_STEP + 1
+        height, width = spec.generated_height // LATENT_SIDE, spec.generated_width // LATENT_SIDE
+        tokens_per_frame = memory.tokens(
+            Clip(spec.generated_width, spec.generated_height, 1), FRAME_STEP
+        )
+        seed = (spec.seed + segment) % (MAX_SEED + 1)
+        steps = denoise(
+            self._placer.take(self._parts.transformer),
+            initial_noise(seed, (1, LATENT_CHANNELS, num_latents, height, width)),
+            positive,
+            negative,
+            timesteps(spec.num_inference_steps, flow_shift(num_latents, tokens_per_frame)),
+            Guidance(spec.guidance_scale, self._checkpoint.generation.image_guidance_scale),
+            first=first,
+        )
+        with closing(steps):
+            for state in steps:
+                latents = state.latents
+                done = segment * spec.num_inference_steps + state.step
+                yield Step(done, spec.total_steps)
+        return latents
+
+    def _decode(
+        self, spec: VideoSpec, latents: "torch.Tensor", first_frame: int, repeated: int
+    ) -> "Generator[BackendEvent, None, torch.Tensor]":
+        """Yield a segment's frames from `first_frame` of the clip on; return its last one.
+
+        Runs without frames are yielded too: the job may be stopped after each tile.
+        """
+        from deployments.models.opensora.autoencode import (
+            AUTHORS_TILING,
+            LOW_MEMORY_TILING,
+            decode,
+            to_uint8,
+        )
+
+        self._placer.step_aside(self._parts.transformer, low_vram=spec.low_vram)
+        vae = self._placer.take(self._parts.vae)
+        tiling = LOW_MEMORY_TILING if spec.low_vram else AUTHORS_TILING
+        with closing(decode(vae, latents, tiling)) as runs:
+            for run in runs:
+                wanted = run[:, :, repeated : repeated + spec.num_frames - first_frame]
+                yield Decoded(to_uint8(wanted), first_frame)
+                if run.shape[2]:
+                    repeated, last = 0, run[:, :, -1:]
+                first_frame += wanted.shape[2]
+        return last.clamp(-1, 1)
+
+
+def _read_image(image: bytes, spec: VideoSpec) -> "torch.Tensor":
+    """Return the image as a first frame (1, 3, 1, H, W) in [-1, 1], at the generated size."""
+    from PIL import Image
+
+    from deployments.models.opensora.autoencode import preprocess_image
+
+    with Image.open(io.BytesIO(image)) as opened:
+        frame = preprocess_image(opened, spec.generated_height, spec.generated_width)
+    return frame.unsqueeze(2)
+
+
+BACKEND = OpenSora
