@@ -68,6 +68,9 @@ def normalise(data: bytes, max_megapixels: float) -> bytes:
                 return _png(_upright(_reduced(_rgb(image)), _orientation(image)))
     except InvalidRequest:
         raise
+    except Image.DecompressionBombError as error:  # of WebP, before it tells the size
+        what = f"has too many pixels; at most {max_megapixels:g} megapixels are taken"
+        raise InvalidRequest(FIELD, what) from error
     except Exception as error:  # a damaged file makes Pillow raise nearly anything
         logger.info("an uploaded %s file cannot be read: %r", kind, error)
         raise InvalidRequest(
