@@ -36,7 +36,7 @@ LICENCE = (
     "Korea, and its training began from FLUX.1-dev, whose licence is non-commercial. Read all "
     "three before you use the weights."
 )
-TRUNCATED = (
+TRUNCATED = "The {name} is longer than the {most} tokens that Open-Sora reads; its end was cut."
     "The {name} is longer than the {most} tokens that Open-Sora reads; its end was left out."
 )
 

@@ -168,7 +168,7 @@ def test_a_prompt_that_is_too_long_is_reported(model: OpenSora) -> None:
     long = spec(prompt="x" * 300, negative_prompt="y" * 300)
     notices = [event.text for event in model.generate(long, None) if isinstance(event, Notice)]
     assert len(notices) == 2
-    assert "prompt is longer than 32 tokens" in notices[0]
+    assert "prompt is longer than the 32 tokens" in notices[0]
     assert "negative prompt" in notices[1]
 
 
