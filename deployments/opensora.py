@@ -37,8 +37,6 @@ LICENCE = (
     "three before you use the weights."
 )
 TRUNCATED = "The {name} is longer than the {most} tokens that Open-Sora reads; its end was cut."
-    "The {name} is longer than the {most} tokens that Open-Sora reads; its end was left out."
-)
 
 
 class OpenSora:
