@@ -1,72 +1,45 @@
 """Turn the published files of Open-Sora 2.0 into a folder in the layout of diffusers.
 
-The one place that knows the released names. The released network differs from its module here in
-three ways, each settled once, in these tables (source: hpcaitech/Open-Sora@7ad6a96, `mmdit`):
+    python -m deployments.models.opensora.convert_opensora SOURCE TARGET
 
-- Its rotary embedding turns channel d with d + D/2 of a head; diffusers' turns 2i with 2i + 1. The
-  rows of queries and keys, and the scales of their norms, are put into that order.
-- One layer of a single block computes the values and the MLP's input; here they are two layers.
-- The last modulation is (shift, scale); diffusers' is (scale, shift).
+SOURCE holds what hpcai-tech/Open-Sora-v2 publishes (its FLUX.1 files are not read). TARGET is
+written beside it as `TARGET.part` and renamed when it is complete and verified. Tensors are copied
+one at a time, in the dtype in which they are; the text encoders become bfloat16.
 """
 
-from collections.abc import Callable, Collection, Mapping
+import argparse
+import fcntl
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from pathlib import Path
 
 import torch
+from diffusers import AutoencoderKLHunyuanVideo, FlowMatchEulerDiscreteScheduler
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTokenizer,
+    PreTrainedModel,
+    T5Config,
+    T5EncoderModel,
+    T5Tokenizer,
+)
 
-Change = Callable[[torch.Tensor], torch.Tensor]
+from deployments.models.loading import weight_shapes
+from deployments.models.opensora import released
+from deployments.models.opensora.loading import verify
+from deployments.models.opensora.pipeline_opensora import OpenSoraPipeline
+from deployments.models.opensora.transformer_opensora import OpenSoraTransformer3DModel
+from deployments.models.shards import Tensor, in_safetensors, stored_tensors, write_shards
 
-OUTER = {
-    "img_in": "x_embedder",
-    "cond_in": "cond_embedder",
-    "txt_in": "context_embedder",
-    "time_in.in_layer": "time_text_embed.timestep_embedder.linear_1",
-    "time_in.out_layer": "time_text_embed.timestep_embedder.linear_2",
-    "vector_in.in_layer": "time_text_embed.text_embedder.linear_1",
-    "vector_in.out_layer": "time_text_embed.text_embedder.linear_2",
-    "final_layer.adaLN_modulation.1": "norm_out.linear",
-    "final_layer.linear": "proj_out",
-}
-DOUBLE = {
-    "img_mod.lin": "norm1.linear",
-    "txt_mod.lin": "norm1_context.linear",
-    "img_attn.q_proj": "attn.to_q",
-    "img_attn.k_proj": "attn.to_k",
-    "img_attn.v_proj": "attn.to_v",
-    "img_attn.proj": "attn.to_out.0",
-    "txt_attn.q_proj": "attn.add_q_proj",
-    "txt_attn.k_proj": "attn.add_k_proj",
-    "txt_attn.v_proj": "attn.add_v_proj",
-    "txt_attn.proj": "attn.to_add_out",
-    "img_attn.norm.query_norm": "attn.norm_q",
-    "img_attn.norm.key_norm": "attn.norm_k",
-    "txt_attn.norm.query_norm": "attn.norm_added_q",
-    "txt_attn.norm.key_norm": "attn.norm_added_k",
-    "img_mlp.0": "ff.net.0.proj",
-    "img_mlp.2": "ff.net.2",
-    "txt_mlp.0": "ff_context.net.0.proj",
-    "txt_mlp.2": "ff_context.net.2",
-}
-SINGLE = {
-    "modulation.lin": "norm.linear",
-    "q_proj": "attn.to_q",
-    "k_proj": "attn.to_k",
-    "v_mlp": "attn.to_v",  # and proj_mlp
-    "linear2": "proj_out",
-    "norm.query_norm": "attn.norm_q",
-    "norm.key_norm": "attn.norm_k",
-}
-ROTATED = ("q_proj", "k_proj", "query_norm", "key_norm")
-FUSED = (".qkv.", ".linear1.")
+# Lengths to which prompts are padded.
+T5_TOKENS, CLIP_TOKENS = 512, 77
+CONFIG_BYTES = 64 * 2**20
 
-
-@dataclass(frozen=True)
-class Origin:
-    """Where one of our weights comes from: a released tensor and what is done to it."""
-
-    key: str
-    change: Change
+Tensors = dict[str, Tensor]
 
 
 def convert_transformer_state_dict(
@@ -77,77 +50,173 @@ def convert_transformer_state_dict(
     Raises:
         ValueError: a key is missing or has no place, or the file is of the fused kind.
     """
-    origins = transformer_origins({key: tuple(value.shape) for key, value in state_dict.items()})
+    shapes = {key: tuple(value.shape) for key, value in state_dict.items()}
+    origins = released.transformer_origins(shapes)
     return {name: origin.change(state_dict[origin.key]) for name, origin in origins.items()}
 
 
-def transformer_origins(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Origin]:
-    """Return the origin of each of our weights, given the released keys and their shapes.
+@dataclass(frozen=True)
+class Plan:
+    """What will be written.
 
-    Raises: ValueError: as `convert_transformer_state_dict`.
+    Attributes:
+        pipeline: with the networks on the meta device.
+        tensors: of each network by its folder.
     """
-    if fused := sorted(key for key in shapes if any(part in key for part in FUSED)):
-        raise ValueError(
-            f"{fused[0]} is a fused layer. Its tensors do not tell in which order the channels of "
-            "queries and keys are, so fused files are refused; `Open_Sora_v2.safetensors` of "
-            "hpcai-tech/Open-Sora-v2 is the file to convert"
-        )
-    places = _places(shapes)
-    if missing := sorted(places.keys() - shapes.keys()):
-        raise ValueError(f"{len(missing)} keys are missing, first: {missing[0]}")
-    if leftover := sorted(shapes.keys() - places.keys()):
-        raise ValueError(f"{len(leftover)} keys have no place, first: {leftover[0]}")
-    hidden_size = shapes["img_in.weight"][0]
-    head_dim = shapes["double_blocks.0.img_attn.norm.query_norm.scale"][0]
-    origins: dict[str, Origin] = {}
-    for key, name in places.items():
-        if ".v_mlp." in key:
-            origins[name] = Origin(key, partial(_rows, stop=hidden_size))
-            mlp = name.replace("attn.to_v", "proj_mlp")
-            origins[mlp] = Origin(key, partial(_rows, start=hidden_size))
-        elif any(f".{part}." in key for part in ROTATED):
-            origins[name] = Origin(key, partial(_interleave, head_dim=head_dim))
-        else:
-            change = _swap_halves if key.startswith("final_layer.adaLN") else _as_it_is
-            origins[name] = Origin(key, change)
-    return origins
+
+    pipeline: OpenSoraPipeline
+    tensors: dict[str, Tensors]
+
+    @property
+    def size_bytes(self) -> int:
+        """What the files will take, without configurations and tokenizers."""
+        return sum(tensor.size_bytes for part in self.tensors.values() for tensor in part.values())
 
 
-def _places(keys: Collection[str]) -> dict[str, str]:
-    """Return our name for each released key that a network of this depth has."""
-    modules = dict(OUTER)
-    for theirs, ours, table in (
-        ("double_blocks", "transformer_blocks", DOUBLE),
-        ("single_blocks", "single_transformer_blocks", SINGLE),
-    ):
-        depth = len({key.split(".")[1] for key in keys if key.startswith(f"{theirs}.")})
-        # At least one, so that a file without any is told which key is missing.
-        for block in range(max(depth, 1)):
-            for module, name in table.items():
-                modules[f"{theirs}.{block}.{module}"] = f"{ours}.{block}.{name}"
-    places = {}
-    for module, name in modules.items():
-        if module.endswith("_norm"):
-            places[f"{module}.scale"] = f"{name}.weight"
-        else:
-            places |= {f"{module}.{kind}": f"{name}.{kind}" for kind in ("weight", "bias")}
-    return places
+def convert(source: Path, target: Path, say: Callable[[str], None] = lambda line: None) -> None:
+    """Convert the published files in `source` into the new folder `target`.
+
+    Args:
+        source: a download of hpcai-tech/Open-Sora-v2.
+        target: must not exist; an unfinished `TARGET.part` is begun anew.
+        say: is told of the progress, a line at a time.
+
+    Raises:
+        FileNotFoundError: a file is missing in `source`.
+        FileExistsError: `target` exists, or another process writes it.
+        ValueError: a key is missing or has no place, or a tensor has another shape.
+        OSError: too little disk.
+    """
+    plan = make_plan(source)
+    with _unfinished(target) as part:
+        free = shutil.disk_usage(part).free
+        if (need := plan.size_bytes + CONFIG_BYTES) > free:
+            raise OSError(
+                f"too little disk: {need / 2**30:.1f} GiB are needed for {target}, "
+                f"{free / 2**30:.1f} GiB are free"
+            )
+        plan.pipeline.save_config(part)
+        for name in ("tokenizer", "tokenizer_2", "scheduler"):
+            getattr(plan.pipeline, name).save_pretrained(part / name)
+        for name, tensors in plan.tensors.items():
+            size = sum(tensor.size_bytes for tensor in tensors.values())
+            say(f"Writing {name}: {len(tensors)} tensors, {size / 2**30:.1f} GiB ...")
+            network = getattr(plan.pipeline, name)
+            if isinstance(network, PreTrainedModel):
+                network.config.architectures = [type(network).__name__]
+                network.config.save_pretrained(part / name)
+                write_shards(part / name, "model", tensors)
+            else:
+                network.save_config(part / name)
+                write_shards(part / name, "diffusion_pytorch_model", tensors)
+        verify(part)
 
 
-def _interleave(rows: torch.Tensor, head_dim: int) -> torch.Tensor:
-    """Bring (heads * head_dim, ...) from the order d, d + D/2 of pairs to 2i, 2i + 1."""
-    return rows.unflatten(0, (-1, 2, head_dim // 2)).transpose(1, 2).flatten(0, 2)
+def make_plan(source: Path) -> Plan:
+    """Read the headers of the published files and find a place for each tensor.
+
+    Raises: FileNotFoundError, ValueError: as `convert`.
+    """
+    for name in released.PUBLISHED:
+        if not (source / name).exists():
+            raise FileNotFoundError(f"{source} lacks {name}")
+    network = in_safetensors(source / released.TRANSFORMER_FILE)
+    shapes = {key: tensor.shape for key, tensor in network.items()}
+    origins = released.transformer_origins(shapes)
+    t5, clip = source / released.T5_FOLDER, source / released.CLIP_FOLDER
+    with torch.device("meta"):
+        networks = {
+            "transformer": OpenSoraTransformer3DModel(**released.transformer_config(shapes)),
+            "vae": AutoencoderKLHunyuanVideo(**released.VAE_CONFIG),
+            "text_encoder": CLIPTextModel(CLIPTextConfig.from_pretrained(clip)),
+            "text_encoder_2": T5EncoderModel(T5Config.from_pretrained(t5)),
+        }
+    tensors = {
+        "transformer": {name: network[o.key].then(o.change) for name, o in origins.items()},
+        "vae": in_safetensors(source / released.VAE_FILE),
+        "text_encoder": _text_tensors(clip, released.clip_name),
+        "text_encoder_2": _text_tensors(t5, released.t5_name),
+    }
+    for name, found in tensors.items():
+        _check(name, found, weight_shapes(networks[name]))
+    pipeline = OpenSoraPipeline(
+        **networks,
+        tokenizer=CLIPTokenizer.from_pretrained(
+            clip, model_max_length=CLIP_TOKENS, local_files_only=True
+        ),
+        tokenizer_2=T5Tokenizer.from_pretrained(
+            t5, model_max_length=T5_TOKENS, local_files_only=True
+        ),
+        scheduler=FlowMatchEulerDiscreteScheduler(
+            use_dynamic_shifting=True, time_shift_type="linear"
+        ),
+    )
+    return Plan(pipeline, tensors)
 
 
-def _swap_halves(rows: torch.Tensor) -> torch.Tensor:
-    first, second = rows.chunk(2)
-    return torch.cat((second, first))
+def _text_tensors(folder: Path, rename: Callable[[str], str | None]) -> Tensors:
+    """Return the tensors of a text encoder in bfloat16, by our names."""
+    named = {rename(key): tensor for key, tensor in stored_tensors(folder).items()}
+    return {name: tensor.then(torch.Tensor.bfloat16) for name, tensor in named.items() if name}
 
 
-def _rows(rows: torch.Tensor, start: int = 0, stop: int | None = None) -> torch.Tensor:
-    # A copy, so that the other rows can be freed.
-    return rows[start:stop].clone()
+def _check(part: str, found: Tensors, expected: dict[str, tuple[int, ...]]) -> None:
+    if missing := sorted(expected.keys() - found.keys()):
+        raise ValueError(f"{part}: {len(missing)} keys are missing, first: {missing[0]}")
+    if leftover := sorted(found.keys() - expected.keys()):
+        raise ValueError(f"{part}: {len(leftover)} keys have no place, first: {leftover[0]}")
+    for name, shape in expected.items():
+        if found[name].shape != shape:
+            raise ValueError(f"{part}: {name} is {found[name].shape}, expected {shape}")
 
 
-def _as_it_is(rows: torch.Tensor) -> torch.Tensor:
-    return rows
+@contextmanager
+def _unfinished(target: Path) -> Iterator[Path]:
+    """Give an empty folder beside `target`, which becomes `target` if nothing goes wrong."""
+    part = target.with_name(f"{target.name}.part")
+    part.mkdir(parents=True, exist_ok=True)
+    lock_path = part / ".lock"
+    with lock_path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise FileExistsError(f"another process writes {part}") from error
+        if target.exists():
+            raise FileExistsError(f"{target} exists already")
+        _clear(part, keep=lock_path)
+        try:
+            yield part
+            lock_path.unlink()
+            part.rename(target)
+        except BaseException:
+            shutil.rmtree(part)
+            raise
+
+
+def _clear(folder: Path, keep: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path != keep:
+            path.unlink()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m deployments.models.opensora.convert_opensora",
+        description="Turn the published files of Open-Sora 2.0 into a diffusers folder.",
+    )
+    parser.add_argument("source", type=Path, help="a download of hpcai-tech/Open-Sora-v2")
+    parser.add_argument("target", type=Path, help="the folder to write; must not exist")
+    options = parser.parse_args(arguments)
+    try:
+        convert(options.source, options.target, lambda line: print(line, flush=True))  # noqa: T201
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
