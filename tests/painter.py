@@ -1,7 +1,7 @@
 """A real backend without a network: it paints flat frames.
 
 The prompt steers it: `slow` and `steady` take time at each step, `fail` raises, `vram` is too
-large, and `vram NAME` for that model only. The model's name does too: `broken` cannot be loaded,
+large, and `vram for NAME` for that model only. So does the model's name: `broken` cannot be loaded,
 `late` takes its time to load, `opensora` takes images, whose mean colour it paints, and makes long
 clips in segments.
 """
@@ -59,7 +59,8 @@ class Painter:
 
     def generate(self, spec: VideoSpec, image: bytes | None = None) -> Iterator[BackendEvent]:
         assert (image is not None) == spec.conditioned
-        if "vram" in spec.prompt and (self._config.name in spec.prompt or "much" in spec.prompt):
+        _, vram, name = spec.prompt.partition("vram")
+        if vram and name.removeprefix(" for ") in ("", self._config.name):
             raise InsufficientVram(self._config.name, 6.0, 4.2)
         if trace := os.environ.get("PAINTER_TRACE"):
             line = f"{os.environ.get('CUDA_VISIBLE_DEVICES')} {os.getpid()} {spec.prompt}\n"

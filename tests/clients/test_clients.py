@@ -1,5 +1,6 @@
 """The clients of the API reference run unchanged: curl, Python with `requests`, JavaScript."""
 
+import io
 import json
 import re
 import shutil
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from deployments.ingress import create_app
 from tests.scripted_jobs import MOCHI, OPENSORA, VIDEO, ScriptedJobs, served, service_config
@@ -17,7 +19,6 @@ HERE = Path(__file__).parent
 BLOCK = re.compile(r"```(bash|python|javascript)\n(.*?)```", re.DOTALL)
 CLIENTS = BLOCK.findall((HERE / "api_reference.md").read_text())
 OURS = BLOCK.findall((HERE.parents[1] / "docs" / "api.md").read_text())
-JPEG = b"\xff\xd8\xff\xe0" + b"\0" * 32
 
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
@@ -60,12 +61,16 @@ def test_curl_makes_a_video(jobs: ScriptedJobs, url: str, tmp_path: Path) -> Non
 
 @needs_curl
 def test_curl_sends_an_image(jobs: ScriptedJobs, url: str, tmp_path: Path) -> None:
-    """The model that takes images gets its bytes."""
-    (tmp_path / "image.jpg").write_bytes(JPEG)
+    """The model that takes images gets its picture."""
+    Image.new("RGB", (40, 30), (200, 30, 30)).save(tmp_path / "image.jpg")
     program = client("bash", 1, url).replace("/path/to/image.jpg", str(tmp_path / "image.jpg"))
     answer = json.loads(run(["bash", "-c", program], tmp_path))
     assert (answer["success"], answer["backend"], answer["frames"]) == (True, "opensora", 32)
-    assert jobs.images == [JPEG]
+    assert answer["routing"] == "image given: opensora makes videos from images"
+    [image] = jobs.images
+    assert image is not None
+    with Image.open(io.BytesIO(image)) as opened:
+        assert opened.size == (40, 30)
 
 
 @needs_curl
