@@ -9,6 +9,7 @@ import sentencepiece
 import torch
 from safetensors.torch import load_file, save_file
 
+from benchmarks.opensora_conversion import released_shapes
 from deployments.models.opensora import convert_opensora, released
 from deployments.models.opensora.convert_opensora import (
     convert,
@@ -24,50 +25,14 @@ from tests.tiny_opensora import tiny_clip, tiny_clip_tokenizer, tiny_text_encode
 
 DATA = Path(__file__).resolve().parents[2] / "data" / "opensora"
 
-# hpcai-tech/Open-Sora-v2's Open_Sora_v2.safetensors: see `released_shapes`.
+# hpcai-tech/Open-Sora-v2's Open_Sora_v2.safetensors.
 RELEASED_KEYS, RELEASED_PARAMETERS = 1082, 11_891_390_528
-
-
-def released_shapes(
-    hidden: int = 3072, head: int = 128, double: int = 19, single: int = 38
-) -> dict[str, tuple[int, ...]]:
-    """Return names and shapes of the released network; the defaults are the 11B's."""
-    layers = {
-        "img_in": (hidden, 64),
-        "cond_in": (hidden, 68),
-        "txt_in": (hidden, 4096),
-        "time_in.in_layer": (hidden, 256),
-        "time_in.out_layer": (hidden, hidden),
-        "vector_in.in_layer": (hidden, 768),
-        "vector_in.out_layer": (hidden, hidden),
-        "final_layer.adaLN_modulation.1": (2 * hidden, hidden),
-        "final_layer.linear": (64, hidden),
-    }
-    norms: list[str] = []
-    for block in (f"double_blocks.{index}" for index in range(double)):
-        for stream in ("img", "txt"):
-            layers[f"{block}.{stream}_mod.lin"] = (6 * hidden, hidden)
-            for layer in ("q_proj", "k_proj", "v_proj", "proj"):
-                layers[f"{block}.{stream}_attn.{layer}"] = (hidden, hidden)
-            layers[f"{block}.{stream}_mlp.0"] = (4 * hidden, hidden)
-            layers[f"{block}.{stream}_mlp.2"] = (hidden, 4 * hidden)
-            norms += [f"{block}.{stream}_attn.norm.{norm}_norm" for norm in ("query", "key")]
-    for block in (f"single_blocks.{index}" for index in range(single)):
-        layers[f"{block}.modulation.lin"] = (3 * hidden, hidden)
-        layers |= {f"{block}.q_proj": (hidden, hidden), f"{block}.k_proj": (hidden, hidden)}
-        layers[f"{block}.v_mlp"] = (5 * hidden, hidden)
-        layers[f"{block}.linear2"] = (hidden, 5 * hidden)
-        norms += [f"{block}.norm.{norm}_norm" for norm in ("query", "key")]
-    shapes: dict[str, tuple[int, ...]] = {f"{norm}.scale": (head,) for norm in norms}
-    for layer, shape in layers.items():
-        shapes |= {f"{layer}.weight": shape, f"{layer}.bias": shape[:1]}
-    return shapes
 
 
 def small_state_dict() -> dict[str, torch.Tensor]:
     """Return a released network of one block of each kind, with random weights."""
     torch.manual_seed(0)
-    shapes = released_shapes(hidden=16, head=8, double=1, single=1)
+    shapes = released_shapes(hidden=16, head=8, depth=(1, 1))
     return {key: torch.randn(shape) for key, shape in shapes.items()}
 
 
