@@ -1,10 +1,13 @@
 """The whole service without Ray, in one process: the real classes, joined by plain calls."""
 
 import asyncio
+import io
 from collections.abc import AsyncIterator, Generator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from deployments.core.checkpoints import Checkpoint
 from deployments.core.config import ModelConfig, ServiceConfig
@@ -17,6 +20,7 @@ from deployments.video_model import VideoModel
 from tests.painter import GENERATION, Painter
 
 CHECKPOINT = Checkpoint(source="painter", label="painter", bundled=True, generation=GENERATION)
+COLOUR = (40, 160, 220)
 
 
 class LocalRef:
@@ -76,6 +80,13 @@ async def make(
     job_id = new_job_id()
     await jobs.submit(job_id, request, image)
     return job_id
+
+
+def picture() -> bytes:
+    """A flat picture of `COLOUR`, as a job holds it."""
+    file = io.BytesIO()
+    Image.new("RGB", (48, 32), COLOUR).save(file, "PNG")
+    return file.getvalue()
 
 
 async def until_done(jobs: Jobs, job_id: str, timeout_s: float = 20) -> Any:

@@ -2,12 +2,13 @@
 
 The prompt steers it: `slow` and `steady` take time at each step, `fail` raises, `vram` is too
 large, and `vram for NAME` for that model only. So does the model's name: `broken` cannot be loaded,
-`late` takes its time to load, `opensora` takes images, whose mean colour it paints, and makes long
-clips in segments.
+`late` loads when `OPENING` is set, `opensora` takes images, whose mean colour it paints, and makes
+long clips in segments.
 """
 
 import io
 import os
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from deployments.core.events import BackendEvent, Decoded, Notice, PhaseBegan, S
 from deployments.core.spec import ModelCard, VideoSpec
 
 STEP_S = 0.05
+OPENING = threading.Event()
 GENERATION = GenerationConfig(
     native_area=256 * 256, max_frames=163, num_inference_steps=8, guidance_scale=4.0
 )
@@ -55,7 +57,7 @@ class Painter:
         if self._config.name.startswith("broken"):
             raise OSError("the painter has no paint")
         if self._config.name.startswith("late"):
-            time.sleep(1.5)
+            OPENING.wait(20)
 
     def generate(self, spec: VideoSpec, image: bytes | None = None) -> Iterator[BackendEvent]:
         assert (image is not None) == spec.conditioned

@@ -14,18 +14,14 @@ whose row count says whether it happened. All methods block; `Jobs` calls them o
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
 
+from deployments.core import database
 from deployments.core.errors import Cancelled
 from deployments.core.events import JobStatus, Phase
 from deployments.core.spec import VideoRequest, VideoSpec
-
-BUSY_TIMEOUT_S = 15
 
 metadata = sa.MetaData()
 jobs = sa.Table(
@@ -95,8 +91,8 @@ class JobStore:
     """The table behind one SQLAlchemy URL; the schema is brought up to date on opening."""
 
     def __init__(self, url: str) -> None:
-        self._engine = _engine(url)
-        _migrate(self._engine)
+        self._engine = database.connect(url)
+        database.migrate(self._engine)
 
     def close(self) -> None:
         """Give the connections back."""
@@ -325,37 +321,3 @@ def _job(row: sa.Row[Any]) -> Job:
     for name in ("candidates", "notices"):
         values[name] = tuple(values[name])
     return Job(**values)
-
-
-def _engine(url: str) -> sa.Engine:
-    parsed = sa.make_url(url)
-    if parsed.get_backend_name() != "sqlite":
-        return sa.create_engine(parsed, pool_pre_ping=True)
-    if parsed.database and parsed.database != ":memory:":
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = sa.create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT_S})
-    sa.event.listen(engine, "connect", _prepare_sqlite)
-    sa.event.listen(engine, "begin", _begin_immediate)
-    return engine
-
-
-def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    # The driver must not open transactions of its own: we say BEGIN IMMEDIATE ourselves.
-    connection.isolation_level = None
-    connection.execute("PRAGMA journal_mode=WAL")
-    # A commit must survive a power cut: the answer "queued" is a promise.
-    connection.execute("PRAGMA synchronous=FULL")
-
-
-def _begin_immediate(connection: sa.Connection) -> None:
-    # Taking the write lock at the start avoids "database is locked" when two replicas overlap: a
-    # read transaction that turns into a write cannot wait, one that starts as a write can.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-def _migrate(engine: sa.Engine) -> None:
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")

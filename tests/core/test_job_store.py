@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from deployments.core import database
 from deployments.core.job_store import JobStore
 from deployments.core.spec import VideoRequest, VideoSpec, resolve
 from tests.core.test_spec import card
@@ -156,3 +157,71 @@ def test_a_file_name_belongs_to_one_job(store: JobStore) -> None:
     found = store.by_file_name("x.mp4")
     assert found is not None
     assert found.id == "a"
+
+
+def test_a_job_keeps_the_reason_for_its_model(store: JobStore) -> None:
+    """From the door, and from the moment a model was free."""
+    assert store.submit("j", REQUEST, None, ["mochi", "opensora"], "only these two")
+    assert store.claim("j", "a", time.time() + 10, SPEC, "only these two; mochi was free")
+    job = store.get("j")
+    assert job is not None
+    assert job.routing == "only these two; mochi was free"
+
+
+def test_a_refused_job_waits_for_its_other_models_without_an_attempt(store: JobStore) -> None:
+    """Its image is still there, and it stands where it stood."""
+    assert store.submit("j", REQUEST, b"image", ["mochi", "opensora"])
+    submit(store, "later")
+    claim(store, "j")
+    store.started("j", "a")
+    assert store.reroute("j", "a", ["opensora"], "mochi: not enough GPU memory")
+    job = store.queued()[0]
+    assert (job.id, job.status, job.attempts) == ("j", "queued", 0)
+    assert (job.candidates, job.model) == (("opensora",), "opensora")
+    assert job.routing == "mochi: not enough GPU memory"
+    assert store.image("j") == b"image"
+    assert not store.reroute("j", "a", ["opensora"], "again"), "it is nobody's any more"
+
+
+def test_the_steps_of_all_segments_are_counted(store: JobStore) -> None:
+    """The bar of a long clip reaches its end once."""
+    submit(store, "j")
+    store.claim("j", "a", time.time() + 10, SPEC.model_copy(update={"segments": 3}))
+    job = store.get("j")
+    assert job is not None
+    assert job.num_steps == 3 * SPEC.num_inference_steps
+
+
+def test_a_table_of_the_first_version_is_taken_over(url: str) -> None:
+    """With its jobs, which waited while the service was updated; and old replicas may go on."""
+    import sqlalchemy as sa
+
+    engine = database.connect(url)
+    database.migrate(engine, "0001")
+    row = {
+        "id": "old",
+        "status": "queued",
+        "phase": "queued",
+        "progress": 0,
+        "step": 0,
+        "num_steps": 0,
+        "request": REQUEST.model_dump_json(),
+        "candidates": '["mochi"]',
+        "model": "mochi",
+        "spec": SPEC.model_dump_json(exclude={"conditioned", "segments"}),
+        "notices": "[]",
+        "owner": "",
+        "lease_until": 0.0,
+        "attempts": 0,
+        "cancel_requested": False,
+        "created_at": 1.0,
+    }
+    insert = sa.table("jobs", *map(sa.column, row)).insert()
+    with engine.begin() as connection:
+        connection.execute(insert, row)
+    store = JobStore(url)
+    with engine.begin() as connection:  # the replica of the version before, still at work
+        connection.execute(insert, row | {"id": "older"})
+    for job in store.queued():
+        assert (job.request, job.spec, job.routing) == (REQUEST, SPEC, "")
+    assert claim(store, "old")
