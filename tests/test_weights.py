@@ -1,12 +1,10 @@
 """`make weights` against a small hub on the loopback."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,12 +14,18 @@ import pytest
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
-from deployments import weights
-from deployments.core.checkpoints import is_downloaded
+from deployments import downloads
+from deployments.core.checkpoints import choose_checkpoint, converted_folder, is_downloaded
+from deployments.core.config import ModelConfig
+from deployments.downloads import HubFile, WeightsError
 from deployments.models.mochi1 import loading
-from deployments.weights import HubFile, WeightsError, main, needed_files
+from deployments.models.opensora import loading as opensora_loading
+from deployments.models.opensora import released
+from deployments.opensora import LICENCE, OpenSora
+from deployments.weights import main, mochi_files, opensora_files
+from tests.published_opensora import publish, tiny_sizes
 
-REPO = "nobody/mochi-random"
+REPO = "nobody/random"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -113,11 +117,18 @@ def repository(folder: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def hub(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    with serving(repository, tmp_path, monkeypatch) as hub:
+        yield hub
+
+
+@contextmanager
+def serving(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     hub = Hub(repository)
     # What HF_ENDPOINT and HF_HOME set when the library is imported.
     template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, hub.url)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     thread = threading.Thread(target=hub.server.serve_forever, kwargs={"poll_interval": 0.05})
@@ -213,7 +224,7 @@ def test_a_disk_that_is_too_full_is_refused_before_the_download(
     hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The message has both sizes and the ways out."""
-    monkeypatch.setattr(weights, "_free_bytes", lambda target: 2**20)
+    monkeypatch.setattr(downloads, "free_bytes", lambda folder: 2**20)
     assert get("--accept-licence") == 1
     assert "Too little disk: 2.0 GiB are needed with a reserve, 1.0 MiB" in capsys.readouterr().err
     assert downloaded(hub) == []
@@ -243,15 +254,6 @@ def test_an_unknown_repository_and_an_unreachable_hub_are_said_plainly(
     assert "cannot be reached" in capsys.readouterr().err
 
 
-def test_opensora_comes_later() -> None:
-    """The command says so, in a process of its own and without torch."""
-    command = [sys.executable, "-X", "importtime", "-m", "deployments.weights", "opensora"]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ, check=False)
-    assert done.returncode == 1
-    assert "Open-Sora comes with a later release" in done.stderr
-    assert "| torch\n" not in done.stderr
-
-
 def test_the_half_size_variant_is_taken_where_it_is_published() -> None:
     """Parts without one come in full precision."""
     names = [
@@ -273,7 +275,7 @@ def test_the_half_size_variant_is_taken_where_it_is_published() -> None:
         "vae/diffusion_pytorch_model.safetensors",
         "vae/diffusion_pytorch_model.bf16.safetensors",
     ]
-    needed = [file.name for file in needed_files(HubFile(name, 1) for name in names)]
+    needed = [file.name for file in mochi_files(HubFile(name, 1) for name in names)]
     left = set(names) - set(needed)
     assert left == {
         "README.md",
@@ -287,4 +289,133 @@ def test_the_half_size_variant_is_taken_where_it_is_published() -> None:
 def test_a_repository_that_lacks_a_part_is_refused() -> None:
     """Before the question and the download."""
     with pytest.raises(WeightsError, match="not a complete"):
-        needed_files([HubFile("model_index.json", 1), HubFile("vae/config.json", 1)])
+        mochi_files([HubFile("model_index.json", 1), HubFile("vae/config.json", 1)])
+
+
+@pytest.fixture
+def published_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """Open-Sora's repository, with files beside it that nobody needs."""
+    tiny_sizes(monkeypatch)
+    data = Path(__file__).parent / "data" / "opensora" / "transformer_state_dict.safetensors"
+    repository = publish(tmp_path / "repository", load_file(data))
+    for name in ("flux1-dev.safetensors", "flux1-dev-ae.safetensors", "README.md"):
+        (repository / name).write_bytes(b"\0" * 5000)
+    (repository / released.CLIP_FOLDER / "pytorch_model.bin").write_bytes(b"\0" * 5000)
+    with serving(repository, tmp_path, monkeypatch) as hub:
+        yield hub
+
+
+def get_opensora(*options: str) -> int:
+    return main(["opensora", "--repo", REPO, *options])
+
+
+def test_opensora_is_downloaded_and_converted(
+    published_hub: Hub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The licences are shown; FLUX.1's files stay where they are; the service finds the result."""
+    assert get_opensora("--accept-licence") == 0
+    shown = capsys.readouterr().out
+    assert " ".join(LICENCE.split()) in " ".join(shown.split())
+    for part in ("licence: apache-2.0", "to download to", "about, converted, to", "free there"):
+        assert part in shown
+    assert f"{REPO} is complete in {converted_folder(REPO)}." in shown
+    assert f"hf cache rm model/{REPO}" in shown
+    left = {"flux1-dev.safetensors", "flux1-dev-ae.safetensors", "README.md"}
+    assert not {*downloaded(published_hub)} & {
+        *left,
+        f"{released.CLIP_FOLDER}/pytorch_model.bin",
+    }
+    published = OpenSora.published.model_copy(update={"repo_id": REPO})
+    config = ModelConfig(name="opensora", checkpoint="auto")
+    chosen = choose_checkpoint(config, published=published, bundled=OpenSora.bundled, on_gpu=True)
+    assert (chosen.source, chosen.label) == (str(converted_folder(REPO)), REPO)
+    assert opensora_loading.load(chosen.source, "cpu").tokenizer_2("a fox").input_ids
+
+
+def test_opensora_is_converted_once(published_hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
+    """Then it is only verified, and the download may go."""
+    assert get_opensora("--accept-licence") == 0
+    shutil.rmtree(constants.HF_HUB_CACHE)
+    published_hub.requests.clear()
+    assert get_opensora() == 0
+    assert downloaded(published_hub) == []
+    assert "is complete in" in capsys.readouterr().out
+    weights = converted_folder(REPO) / "vae" / "diffusion_pytorch_model.safetensors"
+    weights.unlink()
+    assert get_opensora() == 1
+    assert "is not a usable Open-Sora" in capsys.readouterr().err
+
+
+def test_a_conversion_that_failed_downloads_nothing_again(
+    published_hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The second run goes on with what is here, without a question."""
+    with monkeypatch.context() as broken:
+        broken.setattr(released, "AXES_DIMS_ROPE", (16, 56, 56))
+        assert get_opensora("--accept-licence") == 1
+    assert "The download cannot be converted: axes_dims_rope" in capsys.readouterr().err
+    published_hub.requests.clear()
+    assert get_opensora() == 0
+    assert downloaded(published_hub) == []
+
+
+def test_the_converted_folder_can_be_named(
+    published_hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And the config line to use it is shown."""
+    target = tmp_path / "models" / "opensora"
+    assert get_opensora("--accept-licence", "--dir", str(target)) == 0
+    assert (target / "model_index.json").is_file()
+    assert f'checkpoint: "{target}"' in capsys.readouterr().out
+
+
+def test_the_disk_must_hold_download_and_converted_files(
+    published_hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both are asked for before the download."""
+    repository = published_hub.folder
+    needed = (*repository.glob("*v2*"), *repository.glob("hunyuan*"), *repository.glob("*/*/*"))
+    total = sum(path.stat().st_size for path in needed if path.suffix != ".bin")
+    free = 2 * 2**30 + total
+    monkeypatch.setattr(downloads, "free_bytes", lambda folder: free)
+    assert get_opensora("--accept-licence") == 1
+    assert "Too little disk" in capsys.readouterr().err
+    assert downloaded(published_hub) == []
+    free += total
+    assert get_opensora("--accept-licence") == 0
+
+
+def test_without_consent_opensora_is_not_downloaded(
+    published_hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The question names all licences, which are above it."""
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: False))
+    assert get_opensora() == 1
+    assert "deployments.weights opensora --accept-licence" in capsys.readouterr().err
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr("builtins.input", lambda: "n")
+    assert get_opensora() == 1
+    assert "under the licences above? [y/N]" in capsys.readouterr().out
+    assert downloaded(published_hub) == []
+
+
+def test_a_repository_that_is_not_opensoras_is_refused() -> None:
+    """Before the question and the download."""
+    with pytest.raises(WeightsError, match=r"lacks Open_Sora_v2\.safetensors"):
+        opensora_files([HubFile("model.safetensors", 1)])
+
+
+def test_a_text_encoder_in_pytorchs_format_alone_is_taken() -> None:
+    """The converter reads it."""
+    names = [
+        released.TRANSFORMER_FILE,
+        released.VAE_FILE,
+        f"{released.T5_FOLDER}/config.json",
+        f"{released.T5_FOLDER}/pytorch_model.bin",
+        f"{released.T5_FOLDER}/tf_model.h5",
+        f"{released.CLIP_FOLDER}/model.safetensors",
+        f"{released.CLIP_FOLDER}/pytorch_model.bin",
+        f"{released.CLIP_FOLDER}/README.md",
+    ]
+    needed = [file.name for file in opensora_files(HubFile(name, 1) for name in names)]
+    assert needed == [*names[:4], names[5]]

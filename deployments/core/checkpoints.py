@@ -1,14 +1,15 @@
 """Which checkpoint a model uses, and what that checkpoint can do. Only looks at the disk, never
 downloads.
 
-A checkpoint is a diffusers folder, or a hub id whose files lie in the hub cache. A folder of ours
-also holds `generation_config.json`, whose keys are those of `GenerationConfig`.
+A checkpoint is a diffusers folder, or a hub id: its files lie in the hub cache, or in a folder of
+their own if they are published in another layout and were converted. A folder of ours also holds
+`generation_config.json`, whose keys are those of `GenerationConfig`.
 """
 
 import json
 from pathlib import Path
 
-from huggingface_hub import try_to_load_from_cache
+from huggingface_hub import constants, try_to_load_from_cache
 from pydantic import Field, ValidationError
 
 from deployments.core.config import ModelConfig
@@ -72,17 +73,18 @@ def choose_checkpoint(
     """
     setting = config.checkpoint
     if setting == AUTO:
-        if on_gpu and is_downloaded(published.repo_id):
-            return _published(published)
+        if on_gpu and (source := _source(published.repo_id)):
+            return _published(published, source)
         return _folder(BUNDLED_DIR / bundled, published, bundled=True)
     if Path(setting).expanduser().is_dir():
         return _folder(Path(setting).expanduser().absolute(), published, bundled=False)
-    if not is_downloaded(setting):
+    source = _source(setting)
+    if source is None:
         raise BackendUnavailable(
             f"{config.name}: checkpoint {setting!r} is neither a folder nor a downloaded hub id; "
             f"`make weights MODEL={config.name}` downloads {published.repo_id}"
         )
-    return _published(published.model_copy(update={"repo_id": setting}))
+    return _published(published.model_copy(update={"repo_id": setting}), source)
 
 
 def is_downloaded(repo_id: str) -> bool:
@@ -92,9 +94,22 @@ def is_downloaded(repo_id: str) -> bool:
     return isinstance(try_to_load_from_cache(repo_id, "model_index.json"), str)
 
 
-def _published(published: Published) -> Checkpoint:
+def converted_folder(repo_id: str) -> Path:
+    """Return where `make weights` puts a repository that it converts to the layout of diffusers."""
+    return Path(constants.HF_HOME) / "video-service" / repo_id.replace("/", "--")
+
+
+def _source(repo_id: str) -> str | None:
+    """Return what to load for a hub id, None if it is not on this disk."""
+    converted = converted_folder(repo_id)
+    if (converted / "model_index.json").is_file():
+        return str(converted)
+    return repo_id if is_downloaded(repo_id) else None
+
+
+def _published(published: Published, source: str) -> Checkpoint:
     return Checkpoint(
-        source=published.repo_id,
+        source=source,
         label=published.repo_id,
         bundled=False,
         generation=published.generation,

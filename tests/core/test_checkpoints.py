@@ -58,6 +58,21 @@ def test_auto_takes_downloaded_weights_on_a_gpu_only(
     assert choose("auto", on_gpu=False).bundled
 
 
+@pytest.mark.parametrize("setting", ["auto", "genmo/mochi-1-preview"])
+def test_converted_weights_are_found_by_their_hub_id(
+    bundled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
+    """What is published in another layout; people are shown the name that they know."""
+    monkeypatch.setattr(checkpoints.constants, "HF_HOME", str(tmp_path / "home"))
+    converted = checkpoints.converted_folder("genmo/mochi-1-preview")
+    assert converted.is_relative_to(tmp_path / "home")
+    converted.parent.mkdir(parents=True)
+    folder(converted)
+    chosen = choose(setting, on_gpu=True)
+    assert (chosen.source, chosen.label) == (str(converted), "genmo/mochi-1-preview")
+    assert not chosen.bundled
+
+
 def test_a_folder_without_a_generation_config_gets_the_published_settings(tmp_path: Path) -> None:
     """Any diffusers folder of the family will do."""
     chosen = choose(str(folder(tmp_path / "mine")))
