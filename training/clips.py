@@ -4,6 +4,7 @@ Clips are kept in a pool per size and each is used a few times with fresh noise 
 caption, so that rendering costs a few percent of a step.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,17 +23,16 @@ USES: Final = 4  # how often a clip is seen before it is replaced
 
 @dataclass(frozen=True)
 class Size:
-    """Height and width in pixels, length in frames (6k + 1)."""
+    """Height and width in pixels, length in frames (a multiple of the group, and 1)."""
 
     height: int
     width: int
     num_frames: int
 
-    @property
-    def tokens(self) -> int:
-        """Visual tokens of the transformer: 2x2 latent positions each."""
+    def tokens(self, group: int = GROUP) -> int:
+        """Visual tokens of the transformer: 2x2 latent positions each, `group` frames a latent."""
         per_frame = (self.height // (2 * PATCH)) * (self.width // (2 * PATCH))
-        return per_frame * ((self.num_frames - 1) // GROUP + 1)
+        return per_frame * ((self.num_frames - 1) // group + 1)
 
 
 # (until this share of the training, [(weight, size)]): small and short first, then the native
@@ -58,12 +58,17 @@ NATIVE: Final[Sizes] = [
     (0.3, Size(64, 128, 25)),
     (0.3, Size(128, 64, 25)),
 ]
-CURRICULUM: Final[list[tuple[float, Sizes]]] = [(0.1, SMALL), (1.01, NATIVE)]
+CURRICULUM: Final = ((0.1, SMALL), (1.01, NATIVE))
 
 
-def sizes_at(progress: float) -> Sizes:
-    """The weighted sizes for this share (0..1) of the training."""
-    return next(sizes for until, sizes in CURRICULUM if progress < until)
+def choose_size(
+    rng: np.random.Generator, curriculum: Sequence[tuple[float, Sizes]], progress: float
+) -> Size:
+    """One of the weighted sizes for this share (0..1) of the training."""
+    weights, sizes = zip(
+        *next(sizes for until, sizes in curriculum if progress < until), strict=True
+    )
+    return sizes[int(rng.choice(len(sizes), p=np.asarray(weights) / sum(weights)))]
 
 
 class ClipStream:
@@ -83,10 +88,8 @@ class ClipStream:
 
     def batch(self, progress: float) -> tuple[Tensor, list[str]]:
         """Latents (B, 12, T, h, w) float32 and a caption for each."""
-        weights, sizes = zip(*sizes_at(progress), strict=True)
-        chance = np.asarray(weights) / sum(weights)
-        size = sizes[int(self._size_rng.choice(len(sizes), p=chance))]
-        count = max(2, round(self._batch_tokens / size.tokens))
+        size = choose_size(self._size_rng, CURRICULUM, progress)
+        count = max(2, round(self._batch_tokens / size.tokens()))
         pool = self._pools.setdefault(size, [])
         filling = len(pool) < POOL_CLIPS
         for _ in range(count if filling else max(1, count // USES)):

@@ -35,33 +35,39 @@ VAE_CONFIG: Final = {
 }
 
 
-def to_patches(frames: Array) -> Array:
+def to_patches(frames: Array, group: int = GROUP) -> Array:
     """Cut a clip into the patches that one latent position stands for.
 
     Args:
-        frames: (6(T-1)+1, 8h, 8w, 3) in 0..1.
-    Returns: (T, h, w, 1152) in -1..1, the last axis ordered (frame, row, column, colour).
+        frames: (group * (T-1) + 1, 8h, 8w, 3) in 0..1.
+        group: frames of a latent frame; the first frame is repeated to fill its group.
+    Returns: (T, h, w, group * 192) in -1..1, the last axis ordered (frame, row, column, colour).
     """
-    padded = np.concatenate([np.repeat(frames[:1], GROUP - 1, axis=0), frames]) * 2 - 1
-    groups, height, width = len(padded) // GROUP, frames.shape[1] // PATCH, frames.shape[2] // PATCH
-    cut = padded.reshape(groups, GROUP, height, PATCH, width, PATCH, CHANNELS)
-    return cut.transpose(0, 2, 4, 1, 3, 5, 6).reshape(groups, height, width, PATCH_VALUES)
+    padded = np.concatenate([np.repeat(frames[:1], group - 1, axis=0), frames]) * 2 - 1
+    groups, height, width = len(padded) // group, frames.shape[1] // PATCH, frames.shape[2] // PATCH
+    cut = padded.reshape(groups, group, height, PATCH, width, PATCH, CHANNELS)
+    return cut.transpose(0, 2, 4, 1, 3, 5, 6).reshape(groups, height, width, -1)
 
 
 @dataclass(frozen=True)
 class LatentSpace:
     """A linear map between patches and latents of zero mean and unit variance.
 
-    `mean` is (1152,), `components` (1152, 12) with orthonormal columns, `scale` (12,).
+    For Mochi, `mean` is (1152,), `components` (1152, 12) with orthonormal columns, `scale` (12,).
     """
 
     mean: Array
     components: Array
     scale: Array
 
+    @property
+    def group(self) -> int:
+        """Frames that one latent frame stands for."""
+        return len(self.mean) // (PATCH * PATCH * CHANNELS)
+
     def encode(self, frames: Array) -> Array:
         """(n, H, W, 3) in 0..1 -> latents (12, T, H/8, W/8)."""
-        latents = (to_patches(frames) - self.mean) @ (self.components / self.scale)
+        latents = (to_patches(frames, self.group) - self.mean) @ (self.components / self.scale)
         return np.ascontiguousarray(latents.transpose(3, 0, 1, 2), dtype=np.float32)
 
     @property

@@ -68,9 +68,8 @@ def _train_unigram(lines: list[str], folder: Path) -> tuple[list[str], str]:
     ]
 
 
-def make_tokenizer(out: Path, seed: int) -> T5Tokenizer:
+def make_tokenizer(out: Path, lines: list[str], max_tokens: int) -> T5Tokenizer:
     """Make and save it; returns what `from_pretrained` will give."""
-    lines = list(corpus(seed, 20_000))
     with tempfile.TemporaryDirectory() as folder:
         pieces, charsmap = _train_unigram(lines, Path(folder))
     words = Counter(word for line in lines for word in line.translate(_NO_PUNCTUATION).split())
@@ -81,7 +80,7 @@ def make_tokenizer(out: Path, seed: int) -> T5Tokenizer:
         vocab=list(scores.items()),
         extra_ids=0,
         _spm_precompiled_charsmap=base64.b64decode(charsmap),
-        model_max_length=256,
+        model_max_length=max_tokens,
     )
     tokenizer.save_pretrained(out)
     return T5Tokenizer.from_pretrained(out)
@@ -94,7 +93,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    tokenizer = make_tokenizer(arguments.out, arguments.seed)
+    lines = list(corpus(arguments.seed, 20_000))
+    tokenizer = make_tokenizer(arguments.out, lines, max_tokens=256)
     _log.info("%d pieces in %s", len(tokenizer), arguments.out)
 
 

@@ -1,6 +1,7 @@
-"""Muon: momentum whose update is made orthogonal, for the matrices of the transformer blocks.
+"""Muon: momentum whose update is made orthogonal, for weights that mix channels.
 
-On so small a model it needs about two thirds of AdamW's steps and costs a fifth of a step.
+On so small a transformer it needs about two thirds of AdamW's steps and costs a fifth of a step.
+A convolution is the matrix from all its taps to its outputs; there it gains far more.
 """
 
 from collections import defaultdict
@@ -29,7 +30,7 @@ def orthogonalise(matrices: Tensor) -> Tensor:
 
 
 class Muon:
-    """Updates matrices in place from their gradients; equal shapes are treated as one batch."""
+    """Updates weights in place from their gradients; equal shapes are treated as one batch."""
 
     def __init__(self, parameters: list[nn.Parameter]) -> None:
         self.momenta = [torch.zeros_like(p) for p in parameters]
@@ -50,7 +51,8 @@ class Muon:
                     gradient = torch.zeros_like(self.parameters[index])
                 self.momenta[index].lerp_(gradient, 1 - MOMENTUM)
                 directions.append(torch.lerp(gradient, self.momenta[index], MOMENTUM))
-            updates = orthogonalise(torch.stack(directions))
+            updates = orthogonalise(torch.stack(directions).flatten(2))
             scale = rate * UPDATE_SCALE * max(updates.shape[1:]) ** 0.5
             for index, update in zip(indices, updates, strict=True):
-                self.parameters[index].add_(update, alpha=-scale)
+                parameter = self.parameters[index]
+                parameter.add_(update.view_as(parameter), alpha=-scale)

@@ -7,7 +7,7 @@ import torch
 from diffusers.models.attention_processor import MochiAttnProcessor2_0
 
 from training.models import new_model
-from training.train_transformer import PEAK_RATE, WARM_UP_STEPS, learning_rate
+from training.trainer import PEAK_RATE, WARM_UP_STEPS, learning_rate
 
 TOKENIZER = Path("checkpoints/mochi-tiny/tokenizer")
 
