@@ -4,6 +4,7 @@ Each prompt goes through the service's own sampler, decoder and MP4 writer; the 
 and judged by its pixels. Writes a table as Markdown and JSON.
 
     python -m training.evaluate --checkpoint checkpoints/mochi-tiny
+    python -m training.evaluate --checkpoint checkpoints/opensora-tiny --out FOLDER
 """
 
 import argparse
@@ -16,7 +17,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,7 @@ from deployments.models.mochi1.decode import decode, denormalise, to_uint8
 from deployments.models.mochi1.sampling import denoise, initial_noise, linear_quadratic
 from training.captions import plain_prompt
 from training.judge import Verdict, judge
+from training.opensora.generator import OpenSoraGenerator
 from training.render import render
 from training.scenes import (
     PLAIN,
@@ -83,8 +85,17 @@ def asked_of(scene: Scene) -> Verdict:
     return Verdict(thing.colour, thing.shape, thing.motion, scene.background, scene.sky)
 
 
-class Generator:
-    """The checkpoint, driven as the service drives it."""
+class Generator(Protocol):
+    """A checkpoint, driven as the service drives it."""
+
+    settings: dict[str, Any]
+
+    def __call__(self, prompt: str, num_frames: int, side: int, seed: int) -> Frames:
+        """A clip of (num_frames, side, side, 3)."""
+
+
+class MochiGenerator:
+    """A Mochi in a folder, with the settings that are stored beside it."""
 
     def __init__(self, checkpoint: Path) -> None:
         self._pipeline = MochiPipeline.from_pretrained(checkpoint, torch_dtype=torch.float32)
@@ -118,6 +129,14 @@ class Generator:
         *_, last = steps
         latents = denormalise(self._pipeline.vae, last.latents)
         return np.concatenate([to_uint8(part) for part in decode(self._pipeline.vae, latents)])
+
+
+def new_generator(checkpoint: Path) -> Generator:
+    """Load a Mochi or an Open-Sora, whichever lies there."""
+    pipeline = json.loads((checkpoint / "model_index.json").read_text())["_class_name"]
+    if pipeline == "OpenSoraPipeline":
+        return OpenSoraGenerator(checkpoint)
+    return MochiGenerator(checkpoint)
 
 
 async def _write_mp4(frames: Frames, path: Path, size: int) -> None:
@@ -170,7 +189,7 @@ def write_results(cases: list[Case], header: dict[str, Any], out: Path) -> None:
 def evaluate(arguments: argparse.Namespace) -> None:
     """Generate, judge and report."""
     truth = arguments.ground_truth
-    generator = None if truth else Generator(arguments.checkpoint)
+    generator = None if truth else new_generator(arguments.checkpoint)
     cases: list[Case] = []
     began = time.monotonic()
     for index, scene in enumerate(held_out_scenes(arguments.prompts, arguments.seed)):
@@ -205,7 +224,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=120)
     parser.add_argument("--side", type=int, default=96, help="side of the generated square")
     parser.add_argument("--size", type=int, default=256, help="side of the served square")
-    parser.add_argument("--frames", type=int, default=25, help="6k + 1")
+    parser.add_argument("--frames", type=int, default=25, help="6k + 1, or 4k + 1 of Open-Sora")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("training/results"))
     parser.add_argument(
