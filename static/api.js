@@ -2,7 +2,8 @@
 
 /**
  * @typedef {{minimum: number, maximum: number, multiple_of: number | null}} Range
- * @typedef {Record<string, Range> & {accepts_image: boolean, draft: boolean, max_upload_mb: number}} Limits
+ * @typedef {Record<string, Range> & {accepts_image: boolean, draft: boolean, max_upload_mb: number,
+ *   max_image_megapixels: number}} Limits
  * @typedef {{id: string, state: string, reason: string, checkpoint: string, bundled: boolean,
  *   limits: Limits, defaults: Record<string, number | string>, example_prompts: string[]}} Model
  * @typedef {{id: string, model: string, status: "queued" | "in_progress" | "completed" | "failed",
@@ -10,7 +11,7 @@
  *   created_at: number, completed_at: number | null, started_at: number | null, prompt: string,
  *   width: number, height: number, num_frames: number, fps: number, seconds: string, seed: number,
  *   checkpoint: string | null, generated_width: number | null, generated_height: number | null,
- *   notices: string[], video_url: string | null, error: {code: string, message: string} | null}} Video
+ *   segments: number | null, routing: string, notices: string[], video_url: string | null, error: {code: string, message: string} | null}} Video
  */
 
 export class ApiError extends Error {

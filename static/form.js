@@ -1,6 +1,7 @@
 // The form: its limits come from the models, its errors stand beside the fields.
 
 import { element, made } from "./dom.js";
+import * as image from "./image.js";
 
 /** @typedef {import("./api.js").Model} Model */
 
@@ -44,6 +45,7 @@ export function setModels(found) {
   }
   restore();
   showLength();
+  image.showCrop();
 }
 
 /** @param {Model} model */
@@ -67,7 +69,9 @@ function showExamples(model) {
 /** The models that may get the request. */
 function eligible() {
   const chosen = element("prefer_backend").value;
-  return models.filter((model) => !chosen || model.id === chosen);
+  const named = models.filter((model) => !chosen || model.id === chosen);
+  const able = named.filter((model) => !image.chosen() || model.limits.accepts_image);
+  return able.length ? able : named;
 }
 
 function applyLimits() {
@@ -82,11 +86,13 @@ function applyLimits() {
     const step = ranges[0].multiple_of ? `, in steps of ${ranges[0].multiple_of}` : "";
     if (name !== "seed") element(`${name}-hint`).textContent = `${input.min} to ${input.max}${step}${own}`;
   }
-  const image = able.some((model) => model.limits.accepts_image);
-  element("image").disabled = !image;
-  element("image-hint").textContent = image
-    ? `JPEG or PNG, at most ${able[0].limits.max_upload_mb} MiB.`
-    : `${able.map((model) => model.id).join(" and ")} makes videos from text only.`;
+  const takers = models.filter((model) => model.limits.accepts_image);
+  element("image-field").hidden = takers.length === 0;
+  if (takers.length) {
+    const names = takers.map((model) => model.id).join(" or ");
+    const most = `${takers[0].limits.max_upload_mb} MiB and ${takers[0].limits.max_image_megapixels} megapixels`;
+    element("image-hint").textContent = `Choose or drop a JPEG, PNG or WebP, at most ${most}. Made by ${names}.`;
+  }
   element("quality-field").hidden = !able.some((model) => model.limits.draft);
 }
 
@@ -120,6 +126,12 @@ function problem(name) {
       return `Must be a multiple of ${input.step}, for example ${below} or ${below + Number(input.step)}.`;
     }
     if (validity.stepMismatch) return "Must be a whole number.";
+  }
+  const file = name === "image" ? image.chosen() : null;
+  if (file) {
+    const taker = eligible().find((model) => model.limits.accepts_image);
+    if (!taker) return `${element("prefer_backend").value} makes videos from text only. Remove it or choose another model.`;
+    if (file.size > taker.limits.max_upload_mb * 2 ** 20) return `Larger than ${taker.limits.max_upload_mb} MiB.`;
   }
   if (name === "lawful_use_consent" && !input.checked) return "Agree to this first.";
   return "";
@@ -199,7 +211,8 @@ function restore() {
 
 form.addEventListener("input", (/** @type {Event} */ event) => {
   const input = /** @type {HTMLInputElement} */ (event.target);
-  if (input.name === "prefer_backend") applyLimits();
+  if (input.name === "prefer_backend" || input.name === "image") applyLimits();
+  if (input.name === "prefer_backend") showError("image", "");
   if (input.getAttribute("aria-invalid")) showError(input.name, problem(input.name));
   changed();
 });

@@ -93,8 +93,10 @@ function facts(video) {
     ["Size", `${video.width} × ${video.height}`],
     ["Length", `${video.num_frames} frames, ${video.seconds} s at ${video.fps} a second`],
     ["Model", `${video.model} (${video.checkpoint})`],
+    ["Chosen for", video.routing],
     ["Made in", inWords((video.completed_at ?? 0) - video.created_at)],
   ];
+  if ((video.segments ?? 1) > 1) list[3][1] += `, in ${video.segments} segments`;
   if (scaled) list.splice(3, 0, ["Drawn at", `${width} × ${height}, then scaled up`]);
   return list;
 }
