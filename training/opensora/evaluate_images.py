@@ -27,7 +27,7 @@ from training.render import render
 from training.scenes import draw_training_scene
 
 # scikit-image's photographs in colour and grey; its diagrams and test cards are left out.
-PHOTOS: Final = (
+PHOTOS: Final[tuple[str, ...]] = (
     *("astronaut", "brick", "camera", "chelsea", "coffee", "coins", "grass", "gravel"),
     *("hubble_deep_field", "ihc", "moon", "motorcycle_left", "retina", "rocket"),
 )
