@@ -174,23 +174,30 @@ def _check(part: str, found: Tensors, expected: dict[str, tuple[int, ...]]) -> N
 def _unfinished(target: Path) -> Iterator[Path]:
     """Give an empty folder beside `target`, which becomes `target` if nothing goes wrong."""
     part = target.with_name(f"{target.name}.part")
-    part.mkdir(parents=True, exist_ok=True)
     lock_path = part / ".lock"
+    _refuse_existing(target)
+    part.mkdir(parents=True, exist_ok=True)
     with lock_path.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise FileExistsError(f"another process writes {part}") from error
-        if target.exists():
-            raise FileExistsError(f"{target} exists already")
-        _clear(part, keep=lock_path)
         try:
+            # Again: another process may just have finished it.
+            _refuse_existing(target)
+            _clear(part, keep=lock_path)
             yield part
-            lock_path.unlink()
             part.rename(target)
         except BaseException:
             shutil.rmtree(part)
             raise
+        # Last, so that nobody else took the folder for unfinished in between.
+        (target / lock_path.name).unlink()
+
+
+def _refuse_existing(target: Path) -> None:
+    if target.exists():
+        raise FileExistsError(f"{target} exists already")
 
 
 def _clear(folder: Path, keep: Path) -> None:

@@ -221,9 +221,9 @@ def test_the_command_says_what_it_writes(
     target = tmp_path / "deep" / "target"
     assert main([str(source), str(target)]) == 0
     assert "Writing transformer: 110 tensors" in capsys.readouterr().out
-    assert [path.name for path in target.parent.iterdir()] == ["target"]
     assert main([str(source), str(target)]) == 1
     assert f"{target} exists already" in capsys.readouterr().err
+    assert [path.name for path in target.parent.iterdir()] == ["target"]
 
 
 @pytest.mark.parametrize("name", released.PUBLISHED)
@@ -275,6 +275,7 @@ def test_a_conversion_that_was_killed_is_begun_anew(source: Path, tmp_path: Path
     convert(source, tmp_path / "target")
     assert load(str(tmp_path / "target"), "cpu")
     assert not (tmp_path / "target" / "stray.json").exists()
+    assert not (tmp_path / "target" / ".lock").exists()
     assert not (tmp_path / "target.part").exists()
 
 
