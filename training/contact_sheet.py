@@ -1,6 +1,7 @@
-"""Look at a run while it trains: a few prompts, a row of frames each, as one PNG.
+"""Look at a run while it trains, or at a checkpoint: a row of frames a prompt, as one PNG.
 
 python -m training.contact_sheet --out sheet.png
+python -m training.contact_sheet --checkpoint checkpoints/opensora-tiny --out sheet.png
 """
 
 import argparse
@@ -13,6 +14,7 @@ from diffusers.pipelines.mochi.pipeline_mochi import linear_quadratic_schedule
 from PIL import Image
 from torch import Tensor
 
+from training.evaluate import Frames, new_generator
 from training.export import GENERATION_CONFIG, load_trained
 from training.latents import GROUP, PATCH, decode
 from training.models import TextToVelocity
@@ -64,21 +66,10 @@ def sample(
     return latents
 
 
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--runs", type=Path, default=Path("training/runs"))
-    parser.add_argument("--size", type=int, nargs=3, default=(25, 96, 96))
-    parser.add_argument("--steps", type=int, default=GENERATION_CONFIG["num_inference_steps"])
-    parser.add_argument("--guidance", type=float, default=GENERATION_CONFIG["guidance_scale"])
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--prompts", nargs="*", default=PROMPTS)
-    arguments = parser.parse_args()
-    tokenizer = Path("checkpoints/mochi-tiny/tokenizer")
-    model = load_trained(arguments.runs / "transformer", tokenizer)
-    space = load_space(Path("training/latent_space.npz"))
-    vae, _ = load_vae(arguments.runs / "vae", space)
+def from_run(arguments: argparse.Namespace) -> list[Frames]:
+    """Clips of the Mochi run, as far as it is trained."""
+    model = load_trained(arguments.runs / "transformer", Path("checkpoints/mochi-tiny/tokenizer"))
+    vae, _ = load_vae(arguments.runs / "vae", load_space(Path("training/latent_space.npz")))
     latents = sample(
         model,
         list(arguments.prompts),
@@ -89,13 +80,40 @@ def main() -> None:
     )
     with torch.no_grad():
         rows = [decode(vae.decoder, clip[None])[0] for clip in latents]
-    chosen = np.linspace(0, rows[0].shape[1] - 1, 5).round().astype(int)
-    pictures = [row[:, chosen].permute(2, 1, 3, 0).flatten(1, 2) for row in rows]
-    half = (len(pictures) + 1) // 2
-    columns = [torch.cat(pictures[:half]), torch.cat(pictures[half:])]
-    sheet = torch.cat([column[: columns[-1].shape[0]] for column in columns], dim=1)
-    pixels = ((sheet.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy()
-    Image.fromarray(pixels).save(arguments.out)
+    return [
+        ((row.permute(1, 2, 3, 0).clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy()
+        for row in rows
+    ]
+
+
+def sheet(clips: list[Frames]) -> Frames:
+    """Five frames of every clip in a row, in two columns of clips."""
+    chosen = np.linspace(0, len(clips[0]) - 1, 5).round().astype(int)
+    rows = [np.concatenate(clip[chosen], axis=1) for clip in clips]
+    half = (len(rows) + 1) // 2
+    rows += [np.zeros_like(rows[0])] * (2 * half - len(rows))
+    return np.concatenate([np.concatenate(rows[:half]), np.concatenate(rows[half:])], axis=1)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--checkpoint", type=Path, help="an exported folder instead of the run")
+    parser.add_argument("--runs", type=Path, default=Path("training/runs"))
+    parser.add_argument("--size", type=int, nargs=3, default=(25, 96, 96))
+    parser.add_argument("--steps", type=int, default=GENERATION_CONFIG["num_inference_steps"])
+    parser.add_argument("--guidance", type=float, default=GENERATION_CONFIG["guidance_scale"])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--prompts", nargs="*", default=PROMPTS)
+    arguments = parser.parse_args()
+    if arguments.checkpoint is None:
+        clips = from_run(arguments)
+    else:
+        generator = new_generator(arguments.checkpoint)
+        num_frames, side, _ = arguments.size
+        clips = [generator(told, num_frames, side, arguments.seed) for told in arguments.prompts]
+    Image.fromarray(sheet(clips)).save(arguments.out)
 
 
 if __name__ == "__main__":
