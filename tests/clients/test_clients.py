@@ -49,6 +49,13 @@ def run(command: list[str], folder: Path) -> str:
     return answer.stdout
 
 
+def picture(folder: Path) -> str:
+    """The path of a small JPEG."""
+    path = folder / "image.jpg"
+    Image.new("RGB", (40, 30), (200, 30, 30)).save(path)
+    return str(path)
+
+
 @needs_curl
 def test_curl_makes_a_video(jobs: ScriptedJobs, url: str, tmp_path: Path) -> None:
     """And all of its fields arrive."""
@@ -62,8 +69,7 @@ def test_curl_makes_a_video(jobs: ScriptedJobs, url: str, tmp_path: Path) -> Non
 @needs_curl
 def test_curl_sends_an_image(jobs: ScriptedJobs, url: str, tmp_path: Path) -> None:
     """The model that takes images gets its picture."""
-    Image.new("RGB", (40, 30), (200, 30, 30)).save(tmp_path / "image.jpg")
-    program = client("bash", 1, url).replace("/path/to/image.jpg", str(tmp_path / "image.jpg"))
+    program = client("bash", 1, url).replace("/path/to/image.jpg", picture(tmp_path))
     answer = json.loads(run(["bash", "-c", program], tmp_path))
     assert (answer["success"], answer["backend"], answer["frames"]) == (True, "opensora", 32)
     assert answer["routing"] == "image given: opensora makes videos from images"
@@ -110,12 +116,13 @@ def test_the_javascript_client_makes_a_video(jobs: ScriptedJobs, url: str, tmp_p
 def test_the_programs_in_our_own_docs_run(jobs: ScriptedJobs, url: str, tmp_path: Path) -> None:
     """docs/api.md, curl and Python."""
     ran = []
+    image = picture(tmp_path)
     for language, code in OURS:
-        program = code.replace("http://localhost:8000", url)
+        program = code.replace("http://localhost:8000", url).replace("/path/to/image.jpg", image)
         if language == "bash":
             assert json.loads(run(["bash", "-c", program], tmp_path))["success"] is True
         elif language == "python":
             run([sys.executable, "-c", program], tmp_path)
             assert (tmp_path / "ball.mp4").read_bytes() == VIDEO
         ran.append(language)
-    assert ran == ["bash", "bash", "python", "javascript"]
+    assert ran == ["bash", "bash", "bash", "python", "javascript"]

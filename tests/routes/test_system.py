@@ -193,6 +193,17 @@ def test_models_list_their_limits_and_defaults(api: Api) -> None:
     assert model["limits"]["num_frames"] == {"minimum": 8, "maximum": 163, "multiple_of": None}
     assert model["limits"]["height"] == {"minimum": 256, "maximum": 1080, "multiple_of": 8}
     assert model["limits"]["accepts_image"] is False
+    assert model["limits"]["segment_frames"] == 163
     assert model["defaults"]["num_inference_steps"] == 20
     assert (model["checkpoint"], model["bundled"], model["state"]) == ("mochi-tiny", True, "ready")
     assert model["example_prompts"] == ["a red ball moving right"]
+
+
+def test_models_tell_what_a_picture_may_be_and_what_the_licence_asks(tmp_path: Path) -> None:
+    """In configured order, each with its own limits."""
+    with open_api(tmp_path, cards=[MOCHI, OPENSORA], limits={"max_image_megapixels": 5}) as api:
+        mochi, opensora = api.http.get("/v1/models").json()["data"]
+    assert (mochi["licence"], opensora["licence"]) == ("", "Apache 2.0")
+    limits = opensora["limits"]
+    assert (limits["accepts_image"], limits["max_image_megapixels"]) == (True, 5)
+    assert (limits["num_frames"]["maximum"], limits["segment_frames"]) == (240, 129)

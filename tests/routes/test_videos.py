@@ -1,10 +1,11 @@
 """`/v1/videos/{id}`: OpenAI's video object, cancellation, and OpenAI's errors."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.scripted_jobs import FILE_NAME, Api, form
+from tests.scripted_jobs import FILE_NAME, MOCHI, OPENSORA, Api, form, open_api
 
 OPENAI_KEYS = {
     "id",
@@ -58,6 +59,7 @@ def test_a_waiting_video_tells_its_place(api: Api) -> None:
     assert (video["status"], video["queue_position"]) == ("queued", 3)
     assert video["checkpoint"] is None
     assert video["generated_width"] is None
+    assert video["segments"] is None
 
 
 def test_a_completed_video_names_its_file(api: Api) -> None:
@@ -145,3 +147,11 @@ def test_a_foreign_host_under_v1_is_told_in_the_same_shape(api: Api) -> None:
     """The guard stands before the router."""
     answer = api.http.get("/v1/models", headers={"Host": "evil.example"})
     openai_error(answer, 403, "foreign_origin")
+
+
+def test_a_long_video_tells_its_segments_and_why_its_model(tmp_path: Path) -> None:
+    """Steps are those of all segments."""
+    with open_api(tmp_path, cards=[MOCHI, OPENSORA]) as api:
+        video = api.http.get(start(api, num_frames=240)).json()
+    assert (video["model"], video["segments"], video["num_steps"]) == ("opensora", 2, 40)
+    assert video["routing"] == "240 frames: more than mochi's 163"
