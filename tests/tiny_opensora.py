@@ -1,13 +1,18 @@
 """A tiny Open-Sora 2.0 with random weights: the real classes, small."""
 
+from pathlib import Path
+
 import torch
 from diffusers import AutoencoderKLHunyuanVideo, FlowMatchEulerDiscreteScheduler
+from safetensors.torch import load_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 
+from deployments.models.opensora.convert_opensora import convert_transformer_state_dict
 from deployments.models.opensora.pipeline_opensora import OpenSoraPipeline
 from deployments.models.opensora.transformer_opensora import OpenSoraTransformer3DModel
 from tests.tiny_mochi import TEXT_DIM, tiny_text_encoder, tiny_tokenizer
 
+CONFORMANCE = Path(__file__).parent / "data" / "opensora"
 POOLED_DIM = 24
 TEXT_TOKENS = 32
 """Length to which the tiny T5 tokenizer pads, instead of 512."""
@@ -89,3 +94,29 @@ def tiny_pipeline() -> OpenSoraPipeline:
             use_dynamic_shifting=True, time_shift_type="linear"
         ),
     )
+
+
+def reference(name: str) -> dict[str, torch.Tensor]:
+    """Tensors of a conformance file, float32."""
+    tensors = load_file(CONFORMANCE / f"{name}.safetensors")
+    return {key: tensor.float() for key, tensor in tensors.items()}
+
+
+def reference_transformer() -> OpenSoraTransformer3DModel:
+    """The tiny network whose outputs the authors' code computed."""
+    transformer = tiny_transformer()
+    weights = convert_transformer_state_dict(reference("transformer_state_dict"))
+    transformer.load_state_dict(weights)
+    return transformer
+
+
+def reference_vae() -> AutoencoderKLHunyuanVideo:
+    vae = AutoencoderKLHunyuanVideo(
+        latent_channels=4,
+        block_out_channels=(8, 8, 16, 16),
+        layers_per_block=1,
+        norm_num_groups=4,
+        scaling_factor=0.476986,
+    )
+    vae.load_state_dict(reference("vae_state_dict"))
+    return vae.eval()
