@@ -81,9 +81,9 @@ def decoder_loss(
 
 @torch.no_grad()
 def validate(vae: AutoencoderKLHunyuanVideo, space: LatentSpace) -> dict[str, float]:
-    """Mean PSNR in dB at 96x96, on a seed of its own, through encoder and decoder.
+    """Mean PSNR in dB at 96x96 through encoder and decoder, on a seed of its own.
 
-    Of drawn clips, their linear limit, drawn pictures, and natural-like pictures.
+    Of drawn clips, drawn pictures, and natural-like pictures.
     """
     rng = np.random.default_rng(2**20)
     clips = [render(draw_training_scene(rng), 96, 96, 25) for _ in range(6)]
