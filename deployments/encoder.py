@@ -1,4 +1,5 @@
-"""The encoder: frames of one job in, one verified MP4 at its final path out.
+"""The encoder: frames of one job in; out come a verified MP4 at its final path, a poster and a
+contact sheet.
 
 A plain class that becomes a deployment elsewhere. Never imports torch, and knows of Ray only that a
 reference to frames can be awaited.
@@ -10,12 +11,13 @@ import time
 from collections.abc import Awaitable, Sequence
 from pathlib import Path
 
-from deployments.core import mp4
+from deployments.core import mp4, outputs
 from deployments.core.events import EncodedVideo, EncodeOrder, Frames
 from deployments.core.ffmpeg import STUCK_AFTER_S
 from deployments.core.log import logger
 from deployments.core.mp4_boxes import Mp4Info
 from deployments.core.outputs import PartFile
+from deployments.core.previews import Previews
 
 
 class Encoder:
@@ -30,9 +32,10 @@ class Encoder:
     async def encode(self, order: EncodeOrder, refs: Sequence[Awaitable[Frames]]) -> EncodedVideo:
         """Write the frames behind `refs` to `order.path`, verify the file and return its facts.
 
-        The file appears at its path complete or not at all; a failure, a cancel or a crash leaves
-        no partial file behind for longer than until the next start. The same order again is safe:
-        when its verified file is already there, because only the answer was lost, it is returned.
+        The file appears at its path complete or not at all, and its pictures before it; a failure,
+        a cancel or a crash leaves nothing behind for longer than until the next start. The same
+        order again is safe: when its verified file is already there, because only the answer was
+        lost, it is returned.
 
         Args: refs: in order; each gives uint8 (T, H, W, 3) at the source size.
         Raises:
@@ -66,6 +69,7 @@ class Encoder:
             preset=order.preset,
             comment=order.comment,
         )
+        previews = Previews(order.width, order.height, order.num_frames)
         # Entering and leaving take a few system calls, too short to need a thread.
         with PartFile(final) as part:
             # ffmpeg inherits the lock: the file counts as written to until both of us are gone.
@@ -73,10 +77,12 @@ class Encoder:
                 part.path, settings, stuck_after_s=self._stuck_after_s, pass_fds=(part.fileno(),)
             ) as writer:
                 for ref in refs:
-                    await writer.write(await ref)
+                    frames = await ref
+                    await writer.write(frames)
+                    await asyncio.to_thread(previews.look, frames)
                 await writer.finish()
             info = await self._verify(order, part.path)
-            if not await _publish(part, final):
+            if not await _publish(part, final, previews):
                 # Another replica was given the same order and was faster.
                 info = await self._verify(order, final)
         return info
@@ -93,13 +99,21 @@ class Encoder:
         )
 
 
-async def _publish(part: PartFile, final: Path) -> bool:
+async def _publish(part: PartFile, final: Path, previews: Previews) -> bool:
     """Publish in a thread. A cancelled job has no file: a cancel that comes meanwhile undoes it."""
-    publishing = asyncio.ensure_future(asyncio.to_thread(part.publish))
+    publishing = asyncio.ensure_future(asyncio.to_thread(_write_all, part, final, previews))
     try:
         return await asyncio.shield(publishing)
     except asyncio.CancelledError:
         await asyncio.wait([publishing])
         if publishing.exception() is None and publishing.result():
-            await asyncio.to_thread(final.unlink, missing_ok=True)
+            await asyncio.to_thread(outputs.remove, final.parent, final.name)
         raise
+
+
+def _write_all(part: PartFile, final: Path, previews: Previews) -> bool:
+    """The pictures first: where the video is, they are."""
+    poster, sheet = outputs.preview_paths(final)
+    outputs.write_whole(poster, previews.poster())
+    outputs.write_whole(sheet, previews.sheet())
+    return part.publish()

@@ -20,9 +20,9 @@ from starlette.responses import Response
 
 from deployments.core.config import ServiceConfig
 from deployments.core.errors import BackendUnavailable, InvalidRequest, VideoServiceError
-from deployments.core.events import JobView, ServiceState
+from deployments.core.events import JobPage, JobView, ServiceState
 from deployments.core.log import logger
-from deployments.core.service import JobsService
+from deployments.core.service import JobsService, Order
 from deployments.core.spec import ModelCard, VideoRequest
 from deployments.lost import cause_of, is_away, is_stopping
 from deployments.routes import generate, outputs, system, videos
@@ -152,13 +152,23 @@ class RemoteJobs:
         self._retry_for_s = retry_for_s
         self._pause_s = pause_s
 
-    async def submit(self, job_id: str, request: VideoRequest, image: bytes | None) -> JobView:
+    async def submit(
+        self,
+        job_id: str,
+        request: VideoRequest,
+        image: bytes | None,
+        remixed_from: str | None = None,
+    ) -> JobView:
         """See `JobsService.submit`."""
-        return await self._call("submit", job_id, request, image)
+        return await self._call("submit", job_id, request, image, remixed_from)
 
     async def get(self, job_id: str) -> JobView:
         """See `JobsService.get`."""
         return await self._call("get", job_id)
+
+    async def list_jobs(self, after: str | None, limit: int, order: Order) -> JobPage:
+        """See `JobsService.list_jobs`."""
+        return await self._call("list_jobs", after, limit, order)
 
     async def wait(self, job_id: str, timeout_s: float) -> JobView:
         """See `JobsService.wait`; a slice is at most 2 s, so that it never holds up a shutdown."""
@@ -167,6 +177,10 @@ class RemoteJobs:
     async def cancel(self, job_id: str) -> JobView:
         """See `JobsService.cancel`."""
         return await self._call("cancel", job_id)
+
+    async def delete(self, job_id: str) -> None:
+        """See `JobsService.delete`."""
+        await self._call("delete", job_id)
 
     async def abandon(self, job_id: str) -> None:
         """See `JobsService.abandon`."""

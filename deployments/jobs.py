@@ -9,16 +9,18 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from deployments.core import outputs
 from deployments.core.config import ServiceConfig
-from deployments.core.errors import BackendUnavailable, NotFound, QueueFull
-from deployments.core.events import JobView, ReplicaState, ServiceState, Wanted
+from deployments.core.errors import BackendUnavailable, InvalidRequest, NotFound, QueueFull
+from deployments.core.events import JobPage, JobView, ReplicaState, ServiceState, Wanted
 from deployments.core.job_store import Job, JobStore
 from deployments.core.log import logger
 from deployments.core.routing import route
+from deployments.core.service import Order
 from deployments.core.spec import ModelCard, VideoRequest
 from deployments.dispatcher import Dispatcher
 from deployments.job_run import EncoderClient, ModelClient
@@ -54,7 +56,13 @@ class Jobs:
 
     # --- what the doors ask: see core/service.py ----------------------------------------
 
-    async def submit(self, job_id: str, request: VideoRequest, image: bytes | None) -> JobView:
+    async def submit(
+        self,
+        job_id: str,
+        request: VideoRequest,
+        image: bytes | None,
+        remixed_from: str | None = None,
+    ) -> JobView:
         """Store a new job, durably; the same id again returns the job that is there."""
         if (known := await self._db(self._store.get, job_id)) is not None:
             return await self._view(known)
@@ -66,7 +74,9 @@ class Jobs:
             raise QueueFull(queued, self._dispatcher.seconds_until_free())
         folder, minimum = Path(self._config.outputs_dir), self._config.limits.min_free_disk_mb
         await self._db(outputs.require_free_disk, folder, minimum)
-        await self._db(self._store.submit, job_id, request, image, way.models, way.reason)
+        await self._db(
+            self._store.submit, job_id, request, image, way.models, way.reason, remixed_from
+        )
         self._dispatcher.wake()
         return await self.get(job_id)
 
@@ -76,6 +86,16 @@ class Jobs:
         if job is None:
             raise NotFound(f"There is no job {job_id!r}.")
         return await self._view(job)
+
+    async def list_jobs(self, after: str | None, limit: int, order: Order) -> JobPage:
+        """Return the jobs that follow the job `after`, or the first ones."""
+        found = await self._db(
+            partial(self._store.page, after, limit + 1, descending=order == "desc")
+        )
+        if found is None:
+            raise InvalidRequest("after", f"there is no video {after!r}")
+        views = [await self._view(job) for job in found[:limit]]
+        return JobPage(jobs=tuple(views), has_more=len(found) > limit)
 
     async def wait(self, job_id: str, timeout_s: float) -> JobView:
         """Return the job when it is done, or as it is after `timeout_s`, at most two seconds."""
@@ -98,6 +118,17 @@ class Jobs:
             self._announce(job_id)
             await self._dispatcher.stop(job_id)
         return await self.get(job_id)
+
+    async def delete(self, job_id: str) -> None:
+        """Forget a job that is done, and remove its files."""
+        job = await self._db(self._store.get, job_id)
+        if job is None or job.status not in ("completed", "failed"):
+            return
+        # The files first: after a crash in between the job is still there to be deleted.
+        if job.file_name:
+            await self._db(outputs.remove, Path(self._config.outputs_dir), job.file_name)
+        await self._db(self._store.delete, job_id)
+        logger.info("video_id=%s: deleted", job_id)
 
     async def abandon(self, job_id: str) -> None:
         """Stop a job for which nobody waits any more."""
@@ -132,10 +163,10 @@ class Jobs:
     # --- small things -------------------------------------------------------------------
 
     async def _view(self, job: Job) -> JobView:
-        position = 0
+        position, turn_s = 0, self._dispatcher.seconds_until_free()
         if job.status == "queued":
             position = await self._db(self._store.position, job.number)
-        return job_view(job, position)
+        return job_view(job, position, seconds_left(job, position, turn_s))
 
     async def _db(self, function: Callable[..., Any], *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._db_thread, function, *args)
@@ -160,7 +191,23 @@ class Jobs:
         self._store.close()
 
 
-def job_view(job: Job, position: int) -> JobView:
+def seconds_left(job: Job, position: int, turn_s: float) -> float | None:
+    """Return about how long the job still takes, None when it is done.
+
+    Args:
+        position: its place among the waiting.
+        turn_s: how often a model becomes free.
+    """
+    if job.status == "queued":
+        return (position + 1) * turn_s
+    if job.status != "in_progress":
+        return None
+    ran_s = time.time() - (job.started_at or time.time())
+    # The first per cents say little of the rest.
+    return ran_s * (100 - job.progress) / job.progress if job.progress >= 10 else turn_s
+
+
+def job_view(job: Job, position: int, left_s: float | None) -> JobView:
     """Return what the outside may see of a row; `position` is its place among the waiting."""
     request = job.request
     return JobView(
@@ -189,4 +236,6 @@ def job_view(job: Job, position: int) -> JobView:
         file_bytes=job.file_bytes,
         error_code=job.error_code,
         error_message=job.error_message,
+        remixed_from=job.remixed_from,
+        seconds_left=left_s,
     )

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from PIL import Image
 
 from deployments.core import outputs
 from deployments.core.errors import EncodingFailed
@@ -21,6 +22,8 @@ from deployments.core.mp4_boxes import probe
 from deployments.encoder import Encoder
 
 NAME = "20250127_143022_serene_lake.mp4"
+# In the order of `left_in`: the contact sheet, the poster, the video.
+ALL = [f".previews/{NAME[:-4]}.jpg", f".previews/{NAME[:-4]}.webp", NAME]
 
 
 def order(folder: Path, **others: Any) -> EncodeOrder:
@@ -64,18 +67,26 @@ def encode(what: EncodeOrder, *values: Frames | BaseException, times: int = 1) -
 
 
 def left_in(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
 def test_frames_become_a_file(tmp_path: Path) -> None:
     """Chunks of any length make one verified file of the asked size at the asked path."""
     done = encode(order(tmp_path), frames(5), frames(6), frames(1))
-    assert left_in(tmp_path) == [NAME]
+    assert left_in(tmp_path) == ALL
     info = probe(tmp_path / NAME)
     assert (info.width, info.height, info.num_frames) == (264, 360, 12)
     assert info.comment == '{"prompt": "a serene lake"}'
     assert done.path == str(tmp_path / NAME)
     assert done.size_bytes == (tmp_path / NAME).stat().st_size
+
+
+def test_a_video_has_a_poster_and_a_contact_sheet(tmp_path: Path) -> None:
+    """The first frame, at the size of the video, and twelve small ones, five in a row."""
+    encode(order(tmp_path), frames(12))
+    with Image.open(tmp_path / ALL[1]) as poster, Image.open(tmp_path / ALL[0]) as sheet:
+        assert (poster.format, poster.size) == ("WEBP", (264, 360))
+        assert (sheet.format, sheet.size) == ("JPEG", (5 * 176, 3 * 240))
 
 
 def test_the_same_order_again_gives_the_same_file(tmp_path: Path) -> None:
@@ -96,7 +107,7 @@ def test_two_encoders_with_one_order_make_one_file(tmp_path: Path) -> None:
 
     first, second = asyncio.run(body())
     assert first.size_bytes == second.size_bytes
-    assert left_in(tmp_path) == [NAME]
+    assert left_in(tmp_path) == ALL
 
 
 def test_a_file_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
@@ -111,7 +122,7 @@ def test_a_left_over_of_a_dead_encoder_is_cleaned(tmp_path: Path) -> None:
     """The second try of an order removes what the first one left."""
     (tmp_path / f"{NAME}.0badcafe.part").write_bytes(b"half")
     encode(order(tmp_path), frames(12))
-    assert left_in(tmp_path) == [NAME]
+    assert left_in(tmp_path) == ALL
 
 
 @pytest.mark.parametrize("error", [ConnectionError("owner died"), LookupError("object lost")])
@@ -173,7 +184,7 @@ def test_a_cancel_at_any_moment_leaves_all_or_nothing(tmp_path: Path, delay_s: f
 
     with contextlib.suppress(asyncio.CancelledError):
         asyncio.run(body())
-    assert left_in(tmp_path) == ([NAME] if finished else [])
+    assert left_in(tmp_path) == (ALL if finished else [])
     assert ffmpegs() == []
 
 

@@ -18,6 +18,10 @@ def run(test: Coroutine[Any, Any, None]) -> None:
     asyncio.run(asyncio.wait_for(test, 60))
 
 
+def files_in(folder: Path) -> list[Path]:
+    return [path for path in (folder / "outputs").rglob("*") if path.is_file()]
+
+
 def test_a_job_becomes_a_file(tmp_path: Path) -> None:
     """From submit to a verified MP4 in the outputs folder; the row tells the whole story."""
 
@@ -136,7 +140,7 @@ def test_a_failing_model_fails_its_job_and_no_other(
             assert (view.status, view.error_code) == ("failed", code)
             assert words in view.error_message
             assert (await until_done(jobs, await make(jobs))).status == "completed"
-        assert [path.suffix for path in (tmp_path / "outputs").iterdir()] == [".mp4"]
+        assert sorted(path.suffix for path in files_in(tmp_path)) == [".jpg", ".mp4", ".webp"]
 
     run(test())
 
@@ -223,7 +227,7 @@ def test_a_shutdown_puts_running_jobs_back_and_the_next_start_completes_them(
         async with running(config) as jobs:
             view = await until_done(jobs, job_id)
         assert (view.status, view.attempts) == ("completed", 1)
-        assert len(list((tmp_path / "outputs").iterdir())) == 1
+        assert sorted(path.suffix for path in files_in(tmp_path)) == [".jpg", ".mp4", ".webp"]
 
     run(test())
 
@@ -302,5 +306,67 @@ def test_a_job_that_a_new_config_cannot_serve_fails_and_holds_nobody_up(
             view = await until_done(jobs, "old")
         assert (view.status, view.error_code) == ("failed", code)
         assert words in view.error_message
+
+    run(test())
+
+
+def test_a_deleted_job_leaves_nothing(tmp_path: Path) -> None:
+    """Neither row nor video nor pictures; a second time does no harm."""
+
+    async def test() -> None:
+        async with running(painter_config(tmp_path)) as jobs:
+            job_id = await make(jobs)
+            await until_done(jobs, job_id)
+            assert len(files_in(tmp_path)) == 3
+            for _ in range(2):
+                await jobs.delete(job_id)
+            assert files_in(tmp_path) == []
+            with pytest.raises(NotFound):
+                await jobs.get(job_id)
+
+    run(test())
+
+
+def test_a_job_that_runs_is_not_deleted(tmp_path: Path) -> None:
+    """It has to be cancelled first."""
+
+    async def test() -> None:
+        async with running(painter_config(tmp_path)) as jobs:
+            job_id = await make(jobs, "a steady hand")
+            await until(jobs, job_id, "denoise")
+            await jobs.delete(job_id)
+            assert (await until_done(jobs, job_id)).status == "completed"
+
+    run(test())
+
+
+def test_the_jobs_are_listed_with_their_places(tmp_path: Path) -> None:
+    """The newest first, unless asked otherwise; an unknown cursor is refused by name."""
+
+    async def test() -> None:
+        async with running(painter_config(tmp_path)) as jobs:
+            ids = [await make(jobs, "a slow hand") for _ in range(3)]
+            await until(jobs, ids[0], "denoise")
+            page = await jobs.list_jobs(None, 2, "desc")
+            assert [job.id for job in page.jobs] == [ids[2], ids[1]]
+            assert [job.queue_position for job in page.jobs] == [2, 1]
+            assert page.has_more
+            page = await jobs.list_jobs(ids[1], 2, "desc")
+            assert ([job.id for job in page.jobs], page.has_more) == ([ids[0]], False)
+            with pytest.raises(InvalidRequest, match="after: there is no video 'never'"):
+                await jobs.list_jobs("never", 2, "asc")
+
+    run(test())
+
+
+def test_a_job_tells_about_how_long_it_takes(tmp_path: Path) -> None:
+    """Less the nearer it is; nothing when it is done."""
+
+    async def test() -> None:
+        async with running(painter_config(tmp_path)) as jobs:
+            ids = [await make(jobs, "a steady hand") for _ in range(3)]
+            waiting = [(await jobs.get(job_id)).seconds_left for job_id in ids[1:]]
+            assert 0 < waiting[0] < waiting[1]
+            assert (await until_done(jobs, ids[0])).seconds_left is None
 
     run(test())

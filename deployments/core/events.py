@@ -146,7 +146,10 @@ class Wanted(Frozen):
 
 
 class JobView(Frozen):
-    """A job as everyone outside the job table sees it."""
+    """A job as everyone outside the job table sees it.
+
+    `seconds_left` is a guess, and None for a job that is done.
+    """
 
     id: str
     status: JobStatus
@@ -173,11 +176,20 @@ class JobView(Frozen):
     file_bytes: int | None
     error_code: str | None
     error_message: str | None
+    remixed_from: str | None = None
+    seconds_left: float | None = None
 
     @property
     def done(self) -> bool:
         """Whether the job has reached its last state."""
         return self.status in ("completed", "failed")
+
+
+class JobPage(Frozen):
+    """Some of all jobs; `has_more` when others follow."""
+
+    jobs: tuple[JobView, ...]
+    has_more: bool
 
 
 @dataclass(frozen=True)

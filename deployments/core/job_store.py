@@ -52,6 +52,11 @@ jobs = sa.Table(
     sa.Column("created_at", sa.Float),
     sa.Column("started_at", sa.Float),
     sa.Column("finished_at", sa.Float),
+    sa.Column("remixed_from", sa.String),
+)
+# Where a deleted job stood, so that a list can still be read on from it; nothing else is kept.
+deleted_jobs = sa.Table(
+    "deleted_jobs", metadata, sa.Column("id", sa.String), sa.Column("number", sa.Integer)
 )
 # The image may be megabytes: it is read only by the run that needs it.
 _without_image = [column for column in jobs.c if column.name != "image"]
@@ -85,6 +90,7 @@ class Job:
     created_at: float
     started_at: float | None
     finished_at: float | None
+    remixed_from: str | None
 
 
 class JobStore:
@@ -118,6 +124,19 @@ class JobStore:
         """Return the running jobs of every owner, oldest first."""
         return self._select(jobs.c.status == "in_progress")
 
+    def page(self, after: str | None, limit: int, *, descending: bool) -> list[Job] | None:
+        """Return up to `limit` jobs of any state that follow the job `after` in the order in which
+        they came, or the opposite one; None when there never was a job `after`."""
+        conditions = []
+        if after is not None:
+            if (start := self._number(after)) is None:
+                return None
+            conditions.append(jobs.c.number < start if descending else jobs.c.number > start)
+        order = jobs.c.number.desc() if descending else jobs.c.number.asc()
+        query = sa.select(*_without_image).where(*conditions).order_by(order).limit(limit)
+        with self._engine.connect() as connection:
+            return [_job(row) for row in connection.execute(query)]
+
     def position(self, number: int) -> int:
         """Return how many waiting jobs stand before the one with this number, plus one."""
         return self._count(jobs.c.status == "queued", jobs.c.number < number) + 1
@@ -140,10 +159,13 @@ class JobStore:
         image: bytes | None,
         candidates: Sequence[str],
         routing: str = "",
+        remixed_from: str | None = None,
     ) -> bool:
         """Add a waiting job; False when the id is there already (a repeated call).
 
-        Args: routing: why it is those candidates.
+        Args:
+            routing: why it is those candidates.
+            remixed_from: the job whose recipe it has.
         """
         row = {
             "id": job_id,
@@ -164,9 +186,15 @@ class JobStore:
             "attempts": 0,
             "cancel_requested": False,
             "created_at": time.time(),
+            "remixed_from": remixed_from,
         }
         try:
             with self._engine.begin() as connection:
+                if connection.dialect.name == "sqlite":  # it would give a deleted number again
+                    row["number"] = 1 + max(
+                        connection.scalar(sa.select(sa.func.max(table.c.number))) or 0
+                        for table in (jobs, deleted_jobs)
+                    )
                 connection.execute(jobs.insert().values(row))
         except sa.exc.IntegrityError:
             return False
@@ -261,6 +289,19 @@ class JobStore:
             (jobs.c.id == job_id, jobs.c.status == "in_progress"), cancel_requested=True
         )
 
+    def delete(self, job_id: str) -> bool:
+        """Remove a job that has ended; False when there is none, or it has not."""
+        ended = jobs.c.status.in_(("completed", "failed"))
+        with self._engine.begin() as connection:
+            number = connection.scalar(
+                sa.select(jobs.c.number).where(jobs.c.id == job_id, ended).with_for_update()
+            )
+            if number is None:
+                return False
+            connection.execute(deleted_jobs.insert().values(id=job_id, number=number))
+            connection.execute(jobs.delete().where(jobs.c.number == number))
+        return True
+
     # --- leases ----------------------------------------------------------------------------------
 
     def renew(self, owner: str, lease_until: float) -> list[str]:
@@ -277,6 +318,15 @@ class JobStore:
         query = sa.select(*_without_image).where(*conditions).order_by(jobs.c.number)
         with self._engine.connect() as connection:
             return [_job(row) for row in connection.execute(query)]
+
+    def _number(self, job_id: str) -> int | None:
+        """Return where the job stands, or stood."""
+        with self._engine.connect() as connection:
+            for table in (jobs, deleted_jobs):
+                query = sa.select(table.c.number).where(table.c.id == job_id)
+                if (number := connection.scalar(query)) is not None:
+                    return int(number)
+        return None
 
     def _count(self, *conditions: sa.ColumnElement[bool]) -> int:
         query = sa.select(sa.func.count()).select_from(jobs).where(*conditions)

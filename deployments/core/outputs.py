@@ -1,15 +1,17 @@
 """The files of the outputs folder: their names, half-written files, left-overs, and free space.
 
-Three kinds of files are ours:
+Four kinds of files are ours:
 
     20250127_143022_serene_lake.mp4                a finished video: appears whole or not at all
+    .previews/20250127_143022_serene_lake.webp     its poster; beside it, as .jpg, a contact sheet
     .20250127_143022_serene_lake.mp4.reserved      empty: the name is taken by a job that runs
     20250127_143022_serene_lake.mp4.1a2b3c4d.part  being written: locked while its writer lives
 
 `reserve` takes a name by creating the marker exclusively, so two jobs never get the same one. The
 job keeps its name over retries; `PartFile.publish` refuses to overwrite, then removes the marker.
 What a crash leaves is found by `orphans`: a .part whose lock nobody holds (the kernel drops locks
-with their process), a marker that no job knows. The folder has to be on a local disk of one node.
+with their process), a marker that no job knows, pictures without a video. The folder has to be on a
+local disk of one node.
 
 Knows nothing of what is in the files.
 """
@@ -34,6 +36,7 @@ from deployments.core.errors import EncodingFailed, InsufficientDisk
 
 MB = 2**20
 MAX_WORD = 24
+PREVIEWS = ".previews"
 # A marker this young may belong to a job that another replica has just begun.
 MARKER_GRACE_S = 60.0
 
@@ -94,6 +97,19 @@ def release(folder: Path, name: str) -> None:
     _marker(folder / name).unlink(missing_ok=True)
 
 
+def preview_paths(final: Path) -> tuple[Path, Path]:
+    """Return where the poster and the contact sheet of the video `final` lie."""
+    folder = final.parent / PREVIEWS
+    return folder / f"{final.stem}.webp", folder / f"{final.stem}.jpg"
+
+
+def remove(folder: Path, name: str) -> None:
+    """Remove the video `name` and all that belongs to it. No effect where nothing is there."""
+    final = folder / name
+    for path in (final, *preview_paths(final), _marker(final)):
+        path.unlink(missing_ok=True)
+
+
 def title_words(prompt: str) -> list[str]:
     """Return the words of a file name: the first two of `prompt` that are not stop words, in
     lower-case ASCII with accents folded, or `video` if it has none."""
@@ -106,6 +122,21 @@ def title_words(prompt: str) -> list[str]:
         if word.isascii() and word not in _STOP_WORDS
     )
     return list(itertools.islice(words, 2)) or ["video"]
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a small file that appears whole or not at all, and replaces the one that is there.
+
+    Raises: EncodingFailed: the folder cannot be written.
+    """
+    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    with _writing():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            part.write_bytes(data)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 class PartFile:
@@ -190,11 +221,11 @@ def _sync_folder(folder: Path) -> None:
 
 
 def orphans(folder: Path, held: Collection[str] = ()) -> list[Path]:
-    """Return what crashes left: .part files without a living writer, and markers, older than a
-    minute, of names not in `held` (those of the jobs that are not done)."""
+    """Return what crashes left: .part files without a living writer, and markers and pictures older
+    than a minute, of names not in `held` (those of the jobs that are not done)."""
     if not folder.is_dir():
         return []
-    found = []
+    found = list(_lost_pictures(folder, held))
     for path in sorted(folder.iterdir()):
         if path.is_symlink() or not path.is_file():
             continue
@@ -204,6 +235,16 @@ def orphans(folder: Path, held: Collection[str] = ()) -> list[Path]:
         if _PART.fullmatch(path.name) and not _has_writer(path):
             found.append(path)
     return found
+
+
+def _lost_pictures(folder: Path, held: Collection[str]) -> Iterator[Path]:
+    if not (folder / PREVIEWS).is_dir():
+        return
+    for path in sorted((folder / PREVIEWS).iterdir()):
+        name = f"{path.name.partition('.')[0]}.mp4"
+        kept = name in held or (folder / name).exists()
+        if not kept and path.is_file() and _age_s(path) > MARKER_GRACE_S:
+            yield path
 
 
 def remove_orphans(folder: Path, held: Collection[str] = ()) -> list[str]:

@@ -6,24 +6,37 @@
 """
 
 import secrets
-from typing import Protocol
+from typing import Literal, Protocol
 
-from deployments.core.events import JobView, ServiceState
+from deployments.core.events import JobPage, JobView, ServiceState
 from deployments.core.spec import VideoRequest
+
+Order = Literal["asc", "desc"]
 
 
 class JobsService(Protocol):
     """Submit, watch and cancel jobs."""
 
-    async def submit(self, job_id: str, request: VideoRequest, image: bytes | None) -> JobView:
+    async def submit(
+        self,
+        job_id: str,
+        request: VideoRequest,
+        image: bytes | None,
+        remixed_from: str | None = None,
+    ) -> JobView:
         """Store a new job, durably, before answering. The same `job_id` again returns the job that
         is there.
 
+        Args: remixed_from: the job whose recipe it has.
         Raises: InvalidRequest, BackendUnavailable, QueueFull, InsufficientDisk.
         """
 
     async def get(self, job_id: str) -> JobView:
         """Return the job. Raises: NotFound."""
+
+    async def list_jobs(self, after: str | None, limit: int, order: Order) -> JobPage:
+        """Return the jobs that follow the job `after`, or the first ones: the newest come first
+        with `desc`. Raises: InvalidRequest: there never was such a job."""
 
     async def wait(self, job_id: str, timeout_s: float) -> JobView:
         """Return the job as soon as it is done, else as it is after `timeout_s` (at most 2 s, so
@@ -32,6 +45,10 @@ class JobsService(Protocol):
     async def cancel(self, job_id: str) -> JobView:
         """Stop the job: at once if it waits, within a step if it runs; no effect when it is done.
         Raises: NotFound."""
+
+    async def delete(self, job_id: str) -> None:
+        """Forget a job that is done, and remove its files. No effect on one that is not, or that is
+        not there."""
 
     async def abandon(self, job_id: str) -> None:
         """The client that waited for the job has gone: cancel it, unless the connection broke

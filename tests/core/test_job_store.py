@@ -192,6 +192,56 @@ def test_the_steps_of_all_segments_are_counted(store: JobStore) -> None:
     assert job.num_steps == 3 * SPEC.num_inference_steps
 
 
+def ids(store: JobStore, after: str | None, limit: int, *, descending: bool) -> list[str] | None:
+    found = store.page(after, limit, descending=descending)
+    return None if found is None else [job.id for job in found]
+
+
+def test_the_jobs_are_read_page_by_page_both_ways(store: JobStore) -> None:
+    """In the order in which they came, or the opposite one; an unknown cursor is told apart."""
+    for name in "abcde":
+        submit(store, name)
+    assert ids(store, None, 2, descending=True) == ["e", "d"]
+    assert ids(store, "d", 2, descending=True) == ["c", "b"]
+    assert ids(store, "b", 2, descending=True) == ["a"]
+    assert ids(store, None, 3, descending=False) == ["a", "b", "c"]
+    assert ids(store, "c", 3, descending=False) == ["d", "e"]
+    assert ids(store, "e", 3, descending=False) == []
+    assert ids(store, "never", 3, descending=False) is None
+
+
+def test_only_a_job_that_has_ended_is_deleted(store: JobStore) -> None:
+    """And once."""
+    submit(store, "j")
+    assert not store.delete("j")
+    claim(store, "j")
+    assert not store.delete("j")
+    store.finish("j", "a", 1)
+    assert store.delete("j")
+    assert store.get("j") is None
+    assert not store.delete("j")
+
+
+@pytest.mark.parametrize("descending", [True, False])
+def test_a_list_is_read_on_from_a_deleted_job(store: JobStore, descending: bool) -> None:
+    """Clients delete while they read, and jobs come meanwhile."""
+    for name in "abc":
+        submit(store, name)
+    for name in "bc":
+        store.request_cancel(name)
+        assert store.delete(name)
+    submit(store, "d")
+    assert ids(store, "b", 9, descending=descending) == (["a"] if descending else ["d"])
+    assert ids(store, "c", 9, descending=descending) == (["a"] if descending else ["d"])
+
+
+def test_a_remix_knows_where_it_came_from(store: JobStore) -> None:
+    """Also when that job is gone."""
+    submit(store, "j")
+    store.submit("k", REQUEST, None, ["mochi"], remixed_from="j")
+    assert [job.remixed_from for job in store.queued()] == [None, "j"]
+
+
 def test_a_table_of_the_first_version_is_taken_over(url: str) -> None:
     """With its jobs, which waited while the service was updated; and old replicas may go on."""
     import sqlalchemy as sa

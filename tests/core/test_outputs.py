@@ -183,3 +183,24 @@ def test_a_disk_without_hard_links_works(tmp_path: Path, monkeypatch: pytest.Mon
     with PartFile(tmp_path / LAKE) as part:
         assert not part.publish()
     assert [path.name for path in tmp_path.iterdir()] == [LAKE]
+
+
+def test_a_removed_video_leaves_nothing(tmp_path: Path) -> None:
+    """Its pictures and its reservation go with it; a second time does no harm."""
+    name = reserve(tmp_path, SERENE, NOW)
+    for path in (tmp_path / name, *outputs.preview_paths(tmp_path / name)):
+        outputs.write_whole(path, b"bytes")
+    (tmp_path / "holiday.mp4").write_bytes(b"a user's own")
+    for _ in range(2):
+        outputs.remove(tmp_path, name)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["holiday.mp4"]
+
+
+def test_pictures_without_a_video_are_orphans_after_a_minute(tmp_path: Path) -> None:
+    """A crash between the pictures and their video; a job that still has the name keeps them."""
+    for name in ("made.mp4", "held.mp4", "lost.mp4"):
+        poster, _ = outputs.preview_paths(tmp_path / name)
+        outputs.write_whole(poster, b"poster")
+        os.utime(poster, (poster.stat().st_atime, poster.stat().st_mtime - 120))
+    (tmp_path / "made.mp4").write_bytes(b"video")
+    assert remove_orphans(tmp_path, held={"held.mp4"}) == ["lost.webp"]
