@@ -48,6 +48,12 @@ def test_the_light_replicas_never_import_torch(module: str) -> None:
     assert not imported_by(module) & set(HEAVY)
 
 
+@pytest.mark.parametrize("module", ["deployments.client.cli", "deployments.client.doctor"])
+def test_the_client_imports_no_ray_no_torch_and_no_fastapi(module: str) -> None:
+    """The command line starts in a moment, also on a machine without the service."""
+    assert not imported_by(module) & {"ray", "fastapi", "starlette", *HEAVY}
+
+
 def test_the_models_file_imports_torch_only_when_it_loads() -> None:
     """The builder reads a model's card without paying for torch."""
     assert not imported_by("deployments.mochi") & {"ray", "fastapi", *HEAVY}

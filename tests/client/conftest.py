@@ -1,0 +1,26 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deployments.client import cli
+from deployments.ingress import create_app
+from tests.scripted_jobs import MOCHI, OPENSORA, ScriptedJobs, served, service_config
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> ScriptedJobs:
+    """The service's jobs, which do as they are told."""
+    return ScriptedJobs(service_config(tmp_path), [MOCHI, OPENSORA])
+
+
+@pytest.fixture
+def url(jobs: ScriptedJobs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+    """The service on a port of its own, which the command line finds; in an empty folder."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(cli, "POLL_S", 0.02)
+    with served(create_app(jobs, jobs.config, jobs.cards)) as address:
+        monkeypatch.setenv("VIDEO_SERVICE_URL", address)
+        yield address
