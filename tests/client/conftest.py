@@ -4,18 +4,29 @@ from pathlib import Path
 import pytest
 
 from deployments.client import cli
+from deployments.core.events import JobView
 from deployments.ingress import create_app
 from tests.scripted_jobs import MOCHI, OPENSORA, ScriptedJobs, served, service_config
 
 
+class CountedJobs(ScriptedJobs):
+    """Counts how often somebody asked how a job stands."""
+
+    asked = 0
+
+    async def get(self, job_id: str) -> JobView:
+        self.asked += 1
+        return await super().get(job_id)
+
+
 @pytest.fixture
-def jobs(tmp_path: Path) -> ScriptedJobs:
+def jobs(tmp_path: Path) -> CountedJobs:
     """The service's jobs, which do as they are told."""
-    return ScriptedJobs(service_config(tmp_path), [MOCHI, OPENSORA])
+    return CountedJobs(service_config(tmp_path), [MOCHI, OPENSORA])
 
 
 @pytest.fixture
-def url(jobs: ScriptedJobs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+def url(jobs: CountedJobs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
     """The service on a port of its own, which the command line finds; in an empty folder."""
     folder = tmp_path / "here"
     folder.mkdir()

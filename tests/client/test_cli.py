@@ -22,7 +22,8 @@ from deployments.client import cli
 from deployments.client.api import Client
 from deployments.client.cli import main
 from deployments.client.progress import following
-from tests.scripted_jobs import FILE_NAME, VIDEO, ScriptedJobs, served
+from tests.client.conftest import CountedJobs
+from tests.scripted_jobs import FILE_NAME, VIDEO, served
 
 ROOT = Path(__file__).resolve().parents[2]
 GENERATE = ["generate", "a red ball", "--lawful-use-consent"]
@@ -38,28 +39,24 @@ class Answers(io.StringIO):
 
 
 @contextmanager
-def meanwhile(*acts: Callable[[], object]) -> Iterator[None]:
-    """Do `acts` in another thread, one after the other, with time for two polls between them."""
+def meanwhile(jobs: CountedJobs, *acts: Callable[[], object]) -> Iterator[None]:
+    """Do `acts` in another thread, each when the client has seen what came of the one before."""
 
     def play() -> None:
         for act in acts:
-            time.sleep(0.1)
+            # The second question is asked when the answer to the first has been shown.
+            enough = jobs.asked + 2
+            while jobs.asked < enough:
+                time.sleep(0.01)
             act()
 
-    thread = threading.Thread(target=play)
+    thread = threading.Thread(target=play, daemon=True)
     thread.start()
-    try:
-        yield
-    finally:
-        thread.join()
+    yield
+    thread.join(timeout=10)
 
 
-def wait_for_a_job(jobs: ScriptedJobs) -> None:
-    while not jobs.jobs:
-        time.sleep(0.01)
-
-
-def running_job(jobs: ScriptedJobs, url: str) -> str:
+def running_job(jobs: CountedJobs, url: str) -> str:
     jobs.hold = True
     fields = {"prompt": "a red ball", "lawful_use_consent": "true"}
     with Client(url) as client:
@@ -79,7 +76,7 @@ def test_generate_fetches_the_video_and_prints_where_it_is(capsys: Captured) -> 
     assert Path(FILE_NAME).read_bytes() == VIDEO
 
 
-def test_every_option_arrives(jobs: ScriptedJobs, tmp_path: Path) -> None:
+def test_every_option_arrives(jobs: CountedJobs, tmp_path: Path) -> None:
     """With the picture."""
     picture = tmp_path / "photo.jpg"
     Image.new("RGB", (40, 30), (200, 30, 30)).save(picture)
@@ -97,7 +94,7 @@ def test_every_option_arrives(jobs: ScriptedJobs, tmp_path: Path) -> None:
 
 
 def test_progress_is_shown_line_by_line_where_there_is_no_terminal(
-    jobs: ScriptedJobs, capsys: Captured
+    jobs: CountedJobs, capsys: Captured
 ) -> None:
     """A line for each phase, with the place in the queue."""
     jobs.hold = True
@@ -106,7 +103,7 @@ def test_progress_is_shown_line_by_line_where_there_is_no_terminal(
         return lambda: jobs.set(jobs.last.id, **changes)
 
     with meanwhile(
-        lambda: wait_for_a_job(jobs),
+        jobs,
         now(status="queued", phase="queued", queue_position=3),
         now(status="in_progress", phase="denoise", queue_position=0, step=12),
         now(phase="decode", notices=("The prompt was cut.",)),
@@ -123,7 +120,7 @@ def test_progress_is_shown_line_by_line_where_there_is_no_terminal(
     assert lines[4:6] == ["Done", "The prompt was cut."]
 
 
-def test_a_terminal_shows_a_bar(jobs: ScriptedJobs, url: str) -> None:
+def test_a_terminal_shows_a_bar(jobs: CountedJobs, url: str) -> None:
     """Phase, step, per cent, and the time left: the service's guess, else one from the pace."""
     video_id = running_job(jobs, url)
     terminal = Console(file=io.StringIO(), force_terminal=True, width=120)
@@ -142,10 +139,10 @@ def test_a_terminal_shows_a_bar(jobs: ScriptedJobs, url: str) -> None:
     assert "The service does not answer; trying again" in said
 
 
-def test_ctrl_c_cancels_the_video_on_the_server(jobs: ScriptedJobs, capsys: Captured) -> None:
+def test_ctrl_c_cancels_the_video_on_the_server(jobs: CountedJobs, capsys: Captured) -> None:
     """And says so."""
     jobs.hold = True
-    with meanwhile(lambda: wait_for_a_job(jobs), lambda: os.kill(os.getpid(), signal.SIGINT)):
+    with meanwhile(jobs, lambda: os.kill(os.getpid(), signal.SIGINT)):
         assert main(GENERATE) == 130
     assert jobs.cancelled == [jobs.last.id]
     assert jobs.last.error_code == "cancelled"
@@ -153,12 +150,12 @@ def test_ctrl_c_cancels_the_video_on_the_server(jobs: ScriptedJobs, capsys: Capt
 
 
 def test_ctrl_c_while_the_service_is_away_names_what_cancels(
-    jobs: ScriptedJobs, capsys: Captured
+    jobs: CountedJobs, capsys: Captured
 ) -> None:
     """Nothing is claimed that did not happen."""
     jobs.hold = True
     with meanwhile(
-        lambda: wait_for_a_job(jobs),
+        jobs,
         lambda: setattr(jobs, "down", True),
         lambda: os.kill(os.getpid(), signal.SIGINT),
     ):
@@ -168,11 +165,11 @@ def test_ctrl_c_while_the_service_is_away_names_what_cancels(
     assert f"`video-service cancel {jobs.last.id}` does it." in said
 
 
-def test_a_pause_of_the_service_is_waited_out(jobs: ScriptedJobs, capsys: Captured) -> None:
+def test_a_pause_of_the_service_is_waited_out(jobs: CountedJobs, capsys: Captured) -> None:
     """Jobs outlive a restart, and the client too."""
     jobs.hold = True
     with meanwhile(
-        lambda: wait_for_a_job(jobs),
+        jobs,
         lambda: setattr(jobs, "down", True),
         lambda: setattr(jobs, "down", False),
         lambda: jobs.finish(jobs.last.id),
@@ -182,21 +179,21 @@ def test_a_pause_of_the_service_is_waited_out(jobs: ScriptedJobs, capsys: Captur
 
 
 def test_a_service_that_stays_away_ends_the_waiting(
-    jobs: ScriptedJobs, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+    jobs: CountedJobs, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the id of the video, which goes on without us."""
     monkeypatch.setattr(cli, "PATIENCE_S", 0.1)
     jobs.hold = True
-    with meanwhile(lambda: wait_for_a_job(jobs), lambda: setattr(jobs, "down", True)):
+    with meanwhile(jobs, lambda: setattr(jobs, "down", True)):
         assert main(GENERATE) == 1
     assert f"{jobs.last.id} goes on once the service runs." in capsys.readouterr().err
 
 
-def test_a_failed_video_ends_with_its_sentence(jobs: ScriptedJobs, capsys: Captured) -> None:
+def test_a_failed_video_ends_with_its_sentence(jobs: CountedJobs, capsys: Captured) -> None:
     """No file is written."""
     jobs.hold = True
     with meanwhile(
-        lambda: wait_for_a_job(jobs),
+        jobs,
         lambda: jobs.fail(jobs.last.id, "generation_failed", "The generation failed."),
     ):
         assert main(GENERATE) == 1
@@ -217,7 +214,7 @@ def test_a_failed_video_ends_with_its_sentence(jobs: ScriptedJobs, capsys: Captu
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(
-    jobs: ScriptedJobs, capsys: Captured, wrong: list[str], sentence: str
+    jobs: CountedJobs, capsys: Captured, wrong: list[str], sentence: str
 ) -> None:
     """The service's own where it has one, and no job."""
     assert main([*GENERATE, *wrong]) == 1
@@ -243,7 +240,7 @@ def test_a_proxy_does_not_stand_before_this_machine(monkeypatch: pytest.MonkeyPa
 # --- consent -----------------------------------------------------------------------------
 
 
-def test_without_consent_nothing_is_sent(jobs: ScriptedJobs, capsys: Captured) -> None:
+def test_without_consent_nothing_is_sent(jobs: CountedJobs, capsys: Captured) -> None:
     """Where nobody can be asked, the message names the option."""
     assert main(["generate", "a red ball"]) == 1
     assert "--lawful-use-consent says: I will use this video lawfully." in capsys.readouterr().err
@@ -252,7 +249,7 @@ def test_without_consent_nothing_is_sent(jobs: ScriptedJobs, capsys: Captured) -
 
 @pytest.mark.parametrize(("answer", "made"), [("y\n", 1), ("Yes\n", 1), ("\n", 0), ("no\n", 0)])
 def test_at_a_terminal_the_consent_is_asked_once(
-    jobs: ScriptedJobs,
+    jobs: CountedJobs,
     capsys: Captured,
     monkeypatch: pytest.MonkeyPatch,
     answer: str,
@@ -269,7 +266,7 @@ def test_at_a_terminal_the_consent_is_asked_once(
 # --- cancel and download -----------------------------------------------------------------
 
 
-def test_cancel_stops_a_running_video(jobs: ScriptedJobs, url: str, capsys: Captured) -> None:
+def test_cancel_stops_a_running_video(jobs: CountedJobs, url: str, capsys: Captured) -> None:
     """The address may stand before or after the command."""
     video_id = running_job(jobs, url)
     assert main(["cancel", video_id, "--url", url]) == 0
@@ -278,7 +275,7 @@ def test_cancel_stops_a_running_video(jobs: ScriptedJobs, url: str, capsys: Capt
 
 
 def test_cancel_of_a_finished_video_says_how_to_fetch_it(
-    jobs: ScriptedJobs, url: str, capsys: Captured
+    jobs: CountedJobs, url: str, capsys: Captured
 ) -> None:
     """It is not cancelled, so the status is 1."""
     video_id = running_job(jobs, url)
@@ -297,7 +294,7 @@ def test_an_unknown_id_is_told_by_the_service(capsys: Captured, command: str) ->
 
 
 def test_download_fetches_a_finished_video(
-    jobs: ScriptedJobs, url: str, capsys: Captured, tmp_path: Path
+    jobs: CountedJobs, url: str, capsys: Captured, tmp_path: Path
 ) -> None:
     """Under its own name, into a folder, or as a file that is replaced."""
     video_id = running_job(jobs, url)
@@ -313,7 +310,7 @@ def test_download_fetches_a_finished_video(
 
 
 def test_download_of_an_unfinished_video_says_so(
-    jobs: ScriptedJobs, url: str, capsys: Captured
+    jobs: CountedJobs, url: str, capsys: Captured
 ) -> None:
     """And writes nothing."""
     video_id = running_job(jobs, url)
@@ -326,7 +323,7 @@ def test_download_of_an_unfinished_video_says_so(
 
 
 def test_a_download_that_is_cut_leaves_the_old_file(
-    jobs: ScriptedJobs, url: str, tmp_path: Path
+    jobs: CountedJobs, url: str, tmp_path: Path
 ) -> None:
     """The bytes are counted."""
 
