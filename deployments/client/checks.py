@@ -12,7 +12,9 @@ import sys
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
+import httpx2
 import pynvml
 
 from deployments.client.findings import Finding, Setup, State
@@ -22,14 +24,14 @@ from deployments.core.config import ModelConfig
 from deployments.core.errors import BackendUnavailable, EncodingFailed
 from deployments.core.ffmpeg import ffmpeg_path
 from deployments.downloads import free_bytes, size
-from deployments.launch import fetch_json, port_in_use
+from deployments.launch import port_in_use
 from deployments.video_model import backend_class
 from deployments.weights import INDEX, REPOSITORIES
 
 MIB, GIB = 2**20, 2**30
 # Room for some videos above what the config keeps free.
 COMFORTABLE_BYTES = 2 * GIB
-FFMPEG_S, TORCH_S, CONNECT_S = 20, 300, 2
+FFMPEG_S, TORCH_S, CONNECT_S = 20, 300, 3
 ASK_TORCH = (
     "import json, torch; "
     "print(json.dumps([torch.__version__, torch.version.cuda, torch.cuda.is_available()]))"
@@ -192,8 +194,8 @@ def disk(setup: Setup) -> Iterator[Finding]:
 
 def ports(setup: Setup) -> Iterator[Finding]:
     """Whether the service answers, or can take its port."""
-    health = fetch_json(f"{setup.url}/health")
-    if health is not None and health.get("status") in HEALTH and "backend" in health:
+    health = _health(setup.url)
+    if health is not None:
         status = str(health["status"])
         text = f"The service answers at {setup.url}, {status}: {health.get('message')}"
         yield Finding(HEALTH[status], "port", text)
@@ -202,6 +204,16 @@ def ports(setup: Setup) -> Iterator[Finding]:
         yield Finding("problem", "port", f"{reason.rstrip('.')}: {another}.")
     else:
         yield Finding("ok", "port", f"{setup.host}:{setup.port} is free; `make serve` takes it.")
+
+
+def _health(url: str) -> dict[str, Any] | None:
+    """Return what our service says of itself; None if it is not there."""
+    try:
+        found = httpx2.get(f"{url}/health", timeout=CONNECT_S, trust_env=False).json()
+    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError):
+        return None
+    ours = isinstance(found, dict) and "backend" in found and str(found.get("status")) in HEALTH
+    return found if ours else None
 
 
 def ray_leftovers(_setup: Setup) -> Iterator[Finding]:

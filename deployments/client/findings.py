@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from deployments.core.config import ServiceConfig
 
+MAX_PORT = 65535
 State = Literal["ok", "warning", "problem"]
 
 
@@ -40,19 +41,22 @@ def read_setup(path: Path) -> tuple[Setup, list[Finding]]:
     try:
         found = yaml.safe_load(path.read_text())
         application = found["applications"][0]
-        host, port = found["http_options"]["host"], int(found["http_options"]["port"])
+        host, port = str(found["http_options"]["host"]), int(found["http_options"]["port"])
+        arguments = application.get("args") or {}
     except OSError as error:
         where = "start it in the service's folder, or name a file with --config"
         return _without(f"{path}: {error.strerror}; {where}.")
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         return _without(f"{path} is not YAML: {' '.join(str(error).split())}; mend that place.")
-    except (LookupError, TypeError, ValueError):
+    except (LookupError, TypeError, ValueError, AttributeError):
         needed = "`applications`, and `host` and `port` under `http_options`"
         return _without(
             f"{path} is not a Serve config: it needs {needed}, as config/serve.yaml has."
         )
+    if not 0 < port <= MAX_PORT:
+        return _without(f"{path}: http_options.port is {port}; it goes from 1 to {MAX_PORT}.")
     try:
-        config = ServiceConfig.model_validate(application.get("args") or {})
+        config = ServiceConfig.model_validate(arguments)
     except ValidationError as error:
         wrong = [_problem(f"{path}: {_sentence(each)}") for each in error.errors()]
         return Setup(ServiceConfig(), host, port), wrong
