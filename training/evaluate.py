@@ -152,9 +152,14 @@ def served(frames: Frames, size: int) -> Frames:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
         asyncio.run(_write_mp4(frames, path, size))
-        command = [ffmpeg_path(), "-v", "error", "-i", str(path)]
-        command += ["-vf", "scale=in_color_matrix=bt709", "-f", "rawvideo", "-pix_fmt", "rgb24"]
-        raw = subprocess.run([*command, "-"], check=True, capture_output=True).stdout
+        return read_frames(path, size)
+
+
+def read_frames(path: Path, size: int) -> Frames:
+    """The frames of a square clip, (T, size, size, 3)."""
+    command = [ffmpeg_path(), "-v", "error", "-i", str(path)]
+    command += ["-vf", "scale=in_color_matrix=bt709", "-f", "rawvideo", "-pix_fmt", "rgb24"]
+    raw = subprocess.run([*command, "-"], check=True, capture_output=True).stdout
     return np.frombuffer(raw, np.uint8).reshape(-1, size, size, 3)
 
 
