@@ -25,7 +25,15 @@ from deployments.core.log import logger
 from deployments.core.service import JobsService, Order
 from deployments.core.spec import ModelCard, VideoRequest
 from deployments.lost import cause_of, is_away, is_stopping
-from deployments.routes import generate, outputs, system, videos
+from deployments.routes import (
+    generate,
+    models,
+    outputs,
+    system,
+    video_extensions,
+    video_files,
+    videos,
+)
 from deployments.routes.door import Door
 from deployments.routes.guard import Guard
 from deployments.routes.pages import STATIC_DIR, add_pages
@@ -80,8 +88,8 @@ def create_app(
     )
     app.state.door = door
     app.add_middleware(Guard, allowed_hosts=config.allowed_hosts, echo_request_id=echo_request_id)
-    for router in (generate.router, videos.router, outputs.router, system.router):
-        app.include_router(router)
+    for routes in (generate, video_extensions, videos, video_files, outputs, models, system):
+        app.include_router(routes.router)
     add_pages(app, static_dir)
     _map_errors(app)
     return app

@@ -17,15 +17,24 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from deployments.core import outputs
 from deployments.core.config import ServiceConfig
-from deployments.core.errors import NotFound, VideoServiceError
-from deployments.core.events import GpuMemory, JobView, ModelState, ReplicaState, ServiceState
+from deployments.core.errors import InvalidRequest, NotFound, VideoServiceError
+from deployments.core.events import (
+    GpuMemory,
+    JobPage,
+    JobView,
+    ModelState,
+    ReplicaState,
+    ServiceState,
+)
 from deployments.core.routing import route
 from deployments.core.spec import ModelCard, VideoRequest, resolve
 from deployments.ingress import create_app
 
 BASE_URL = "http://localhost:8000"
 VIDEO = bytes(range(256)) * 40
+POSTER, SHEET = b"poster" * 99, b"sheet" * 99
 FILE_NAME = "20250127_143022_serene_lake.mp4"
 MOCHI = ModelCard(
     name="mochi",
@@ -66,10 +75,17 @@ class ScriptedJobs:
         self.video = VIDEO
         self.jobs: dict[str, JobView] = {}
         self.images: list[bytes | None] = []
+        self.requests: list[VideoRequest] = []
         self.cancelled: list[str] = []
         self.replicas: tuple[ReplicaState, ...] = (replica(),)
 
-    async def submit(self, job_id: str, request: VideoRequest, image: bytes | None) -> JobView:
+    async def submit(
+        self,
+        job_id: str,
+        request: VideoRequest,
+        image: bytes | None,
+        remixed_from: str | None = None,
+    ) -> JobView:
         if self.refuse:
             raise self.refuse
         way = route(request, self.cards)
@@ -77,6 +93,7 @@ class ScriptedJobs:
         card = next(card for card in self.cards if card.name == name)
         spec = resolve(request, card)
         self.images.append(image)
+        self.requests.append(request)
         self.jobs[job_id] = JobView(
             id=job_id,
             status="in_progress",
@@ -103,6 +120,8 @@ class ScriptedJobs:
             file_bytes=None,
             error_code=None,
             error_message=None,
+            remixed_from=remixed_from,
+            seconds_left=30.0,
         )
         if not self.hold:
             self.finish(job_id)
@@ -114,6 +133,18 @@ class ScriptedJobs:
             raise NotFound("There is no such job.")
         return self.jobs[job_id]
 
+    async def list_jobs(self, after: str | None, limit: int, order: str) -> JobPage:
+        self._must_be_up()
+        jobs = list(self.jobs.values())
+        if order == "desc":
+            jobs.reverse()
+        if after is not None:
+            ids = [job.id for job in jobs]
+            if after not in ids:
+                raise InvalidRequest("after", f"there is no video {after!r}")
+            jobs = jobs[ids.index(after) + 1 :]
+        return JobPage(jobs=tuple(jobs[:limit]), has_more=len(jobs) > limit)
+
     async def wait(self, job_id: str, timeout_s: float) -> JobView:
         deadline = time.monotonic() + timeout_s
         while not (job := await self.get(job_id)).done and time.monotonic() < deadline:
@@ -122,6 +153,10 @@ class ScriptedJobs:
 
     async def abandon(self, job_id: str) -> None:
         await self.cancel(job_id)
+
+    async def delete(self, job_id: str) -> None:
+        self._must_be_up()
+        del self.jobs[job_id]
 
     async def cancel(self, job_id: str) -> JobView:
         job = await self.get(job_id)
@@ -156,7 +191,10 @@ class ScriptedJobs:
         stem, _, ending = FILE_NAME.partition(".")
         count = sum(job.file_name is not None for job in self.jobs.values())
         name = FILE_NAME if not count else f"{stem}_{count + 1}.{ending}"
-        (Path(self.config.outputs_dir) / name).write_bytes(self.video)
+        path = Path(self.config.outputs_dir) / name
+        path.write_bytes(self.video)
+        for picture, data in zip(outputs.preview_paths(path), (POSTER, SHEET), strict=True):
+            outputs.write_whole(picture, data)
         self.set(
             job_id,
             status="completed",
@@ -164,6 +202,7 @@ class ScriptedJobs:
             progress=100,
             step=self.jobs[job_id].num_steps,
             finished_at=time.time(),
+            seconds_left=None,
             file_name=name,
             file_bytes=len(self.video),
         )
@@ -174,6 +213,7 @@ class ScriptedJobs:
             job_id,
             status="failed",
             finished_at=time.time(),
+            seconds_left=None,
             error_code=code,
             error_message=message,
         )

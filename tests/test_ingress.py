@@ -82,7 +82,7 @@ def test_a_call_is_made_again_when_the_jobs_replica_died(lost: Exception) -> Non
     handle = Handle(lost, lost, "the job")
     jobs = RemoteJobs(handle, pause_s=0.001)  # type: ignore[arg-type]
     assert asyncio.run(jobs.submit("video_1", REQUEST, b"image")) == "the job"
-    assert handle.calls == [("submit", ("video_1", REQUEST, b"image"))] * 3
+    assert handle.calls == [("submit", ("video_1", REQUEST, b"image", None))] * 3
 
 
 def test_a_jobs_replica_that_stays_away_is_unavailable() -> None:

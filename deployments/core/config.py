@@ -114,6 +114,13 @@ class ServiceConfig(Frozen):
         default=("localhost", "127.0.0.1", "[::1]"),
         description='Host names under which browsers may reach the service; "*" allows any.',
     )
+    consent: Literal["user", "operator"] = Field(
+        default="user",
+        description=(
+            "Who agrees to lawful use under /v1: the user with each video, or the operator for "
+            "all, so that OpenAI's clients work as they are. /generate always asks."
+        ),
+    )
     encoder: EncoderConfig = EncoderConfig()
     limits: LimitsConfig = LimitsConfig()
 

@@ -2,6 +2,7 @@
 
     VideoServiceError
     ├── InvalidRequest        400  a field is wrong; names it, and what would do
+    ├── UnsupportedOperation  400  a part of OpenAI's API that is not here
     ├── Unauthorized          401  no key, or a wrong one
     ├── ConsentRequired       403  the lawful-use consent was not given
     ├── ForeignOrigin         403  the request comes from another web page or host
@@ -44,6 +45,13 @@ class InvalidRequest(VideoServiceError):
         return f"{self.field}: {self.reason}"
 
 
+class UnsupportedOperation(VideoServiceError):
+    """A part of OpenAI's API that this service does not have."""
+
+    status = 400
+    code = "unsupported_operation"
+
+
 class Unauthorized(VideoServiceError):
     """No API key, or a wrong one."""
 
@@ -57,11 +65,13 @@ class ConsentRequired(VideoServiceError):
     status = 403
     code = "consent_required"
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, how: str = "") -> None:
+        super().__init__(how)
+        self.how = how
 
     def __str__(self) -> str:
-        return "lawful_use_consent: must be true; you have to agree to use the service lawfully."
+        what = "lawful_use_consent: must be true; you have to agree to use the service lawfully"
+        return f"{what}{self.how}."
 
 
 class ForeignOrigin(VideoServiceError):

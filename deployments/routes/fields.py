@@ -7,6 +7,7 @@ import re
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic.config import JsonDict
 
 from deployments.core.spec import MAX_FRAMES, MAX_SEED, SIDE_STEP, Quality, random_seed
 from deployments.routes.body import shown
@@ -70,7 +71,7 @@ def multiple(value: int) -> int:
 
 Boolean = Annotated[bool, BeforeValidator(boolean)]
 WholeNumber = BeforeValidator(_whole_number)
-STEP = {"multipleOf": SIDE_STEP}
+STEP: JsonDict = {"multipleOf": SIDE_STEP}
 
 Prompt = Annotated[
     str,

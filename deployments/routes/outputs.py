@@ -64,15 +64,27 @@ async def output(
     """Return a finished video; players may ask for ranges of it."""
     job = await door.jobs.find_output(filename)
     path = FilePath(door.config.outputs_dir) / (job.file_name or filename)
+    return await file_answer(path, request, "video/mp4")
+
+
+async def file_answer(
+    path: FilePath, request: Request, media_type: str, *, download: bool = False
+) -> Response:
+    """Answer with a file, a part of it, or that it is unchanged.
+
+    Args: download: give it the name under which a browser saves it.
+    Raises: NotFound: the file is gone.
+    """
     try:
         stat = await anyio.Path(path).stat()
     except (FileNotFoundError, ValueError):
         raise NotFound("This video's file is no longer there.") from None
     response = VideoFile(
         path,
-        media_type="video/mp4",
+        media_type=media_type,
         stat_result=stat,
         headers={"Cache-Control": "private, no-cache"},
+        filename=path.name if download else None,
     )
     known = [
         tag.strip().removeprefix("W/")

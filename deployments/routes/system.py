@@ -1,6 +1,6 @@
-"""`/health`, `/system-info` and `/v1/models`: what the service is and how it is.
+"""`/health` and `/system-info`: how the service is.
 
-All three answer at once, from a copy of the state in memory.
+Both answer at once, from a copy of the state in memory.
 """
 
 from http import HTTPStatus
@@ -11,16 +11,8 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
 from deployments.core.events import GpuMemory, ModelState, ReplicaState
-from deployments.core.spec import (
-    MAX_FRAMES,
-    MAX_SEED,
-    MAX_SIDE,
-    MIN_SIDE,
-    SIDE_STEP,
-    ModelCard,
-)
+from deployments.core.spec import ModelCard
 from deployments.routes.door import Door, DoorDep
-from deployments.routes.forms import MAX_HEIGHT
 from deployments.routes.wire import error_docs
 
 router = APIRouter(tags=["system"])
@@ -101,77 +93,6 @@ class SystemInfo(BaseModel):
     backend: str = Field(description="As in `/health`.", examples=["mochi"])
     gpus: list[Gpu] = Field(description="Every GPU that a model reports.")
     replicas: list[Replica] = Field(description="Every copy of every model.")
-
-
-class Range(BaseModel):
-    """The values a field takes."""
-
-    minimum: float
-    maximum: float
-    multiple_of: int | None = None
-
-
-class ModelLimits(BaseModel):
-    """What this model takes, for forms to follow."""
-
-    prompt: Range = Field(description="Characters.")
-    width: Range
-    height: Range
-    num_frames: Range
-    fps: Range
-    seed: Range
-    num_inference_steps: Range
-    guidance_scale: Range
-    accepts_image: bool = Field(description="Whether a video may begin with a given picture.")
-    draft: bool = Field(description="Whether `quality: draft` is there.")
-    native_area: int = Field(description="Pixels it makes at most; larger videos are scaled up.")
-    segment_frames: int = Field(
-        description=(
-            "Longest clip it makes in one go; longer ones are made in segments, each beginning "
-            "with the last frame of the one before."
-        ),
-        examples=[129],
-    )
-    max_upload_mb: int = Field(description="Size of a whole request body in MiB.")
-    max_image_megapixels: int = Field(description="Pixels of a picture, in millions.")
-
-
-class ModelDefaults(BaseModel):
-    """What this model uses when a field is left out."""
-
-    width: int = 720
-    height: int = 720
-    num_frames: int
-    fps: int = 24
-    num_inference_steps: int
-    guidance_scale: float
-    quality: Literal["exact", "draft"] = "exact"
-
-
-class Model(BaseModel):
-    """One model, as OpenAI's clients list it; what stands below `owned_by` is ours."""
-
-    id: str = Field(description="The name for `prefer_backend`.", examples=["mochi"])
-    object: Literal["model"] = "model"
-    created: int = Field(description="Unix seconds: when this service started.")
-    owned_by: str = "local"
-    state: ModelState
-    reason: str
-    checkpoint: str = Field(examples=["genmo/mochi-1-preview"])
-    bundled: bool
-    licence: str = Field(
-        description="The licence of the weights and what it asks of you; empty where none is known."
-    )
-    limits: ModelLimits
-    defaults: ModelDefaults
-    example_prompts: list[str] = Field(description="Prompts that these weights draw well.")
-
-
-class ModelList(BaseModel):
-    """Every configured model, the preferred one first."""
-
-    object: Literal["list"] = "list"
-    data: list[Model]
 
 
 # --- the state of the service, drawn from its copy ---------------------------------------
@@ -287,12 +208,6 @@ async def system_info(door: DoorDep) -> SystemInfo:
     )
 
 
-@router.get("/v1/models", summary="List the models", responses=error_docs({}, openai=True))
-async def models(door: DoorDep) -> ModelList:
-    """Return the configured models with their limits and defaults, the preferred one first."""
-    return ModelList(data=[_model(card, door) for card in door.cards])
-
-
 def _gpu(gpu: GpuMemory, node: str) -> Gpu:
     return Gpu(
         index=gpu.index,
@@ -315,39 +230,4 @@ def _replica(replica: ReplicaState, door: Door) -> Replica:
         device=replica.device,
         node=replica.node,
         busy=replica.job_id is not None,
-    )
-
-
-def _model(card: ModelCard, door: Door) -> Model:
-    status = model_status(card, door)
-    return Model(
-        id=card.name,
-        created=door.opened_at,
-        state=status.state,
-        reason=status.reason,
-        checkpoint=status.checkpoint,
-        bundled=status.bundled,
-        licence=card.licence,
-        limits=ModelLimits(
-            prompt=Range(minimum=3, maximum=1000),
-            width=Range(minimum=MIN_SIDE, maximum=MAX_SIDE, multiple_of=SIDE_STEP),
-            height=Range(minimum=MIN_SIDE, maximum=MAX_HEIGHT, multiple_of=SIDE_STEP),
-            num_frames=Range(minimum=8, maximum=min(MAX_FRAMES, card.max_frames)),
-            fps=Range(minimum=1, maximum=60),
-            seed=Range(minimum=0, maximum=MAX_SEED),
-            num_inference_steps=Range(minimum=2, maximum=200),
-            guidance_scale=Range(minimum=1, maximum=20),
-            accepts_image=card.accepts_image,
-            draft=card.draft_steps is not None,
-            native_area=card.native_area,
-            segment_frames=card.segment_frames or card.max_frames,
-            max_upload_mb=door.config.limits.max_upload_mb,
-            max_image_megapixels=door.config.limits.max_image_megapixels,
-        ),
-        defaults=ModelDefaults(
-            num_frames=min(64, card.max_frames),
-            num_inference_steps=card.num_inference_steps,
-            guidance_scale=card.guidance_scale,
-        ),
-        example_prompts=list(card.example_prompts),
     )

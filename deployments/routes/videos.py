@@ -1,134 +1,234 @@
-"""`/v1/videos/{id}`: a job as OpenAI's clients read it, and its cancellation.
+"""`/v1/videos`: make, look at, list, cancel and delete videos as OpenAI's clients do."""
 
-Creating and listing come with the whole API.
-"""
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
 
-from typing import Annotated, Any, Literal
+from fastapi import APIRouter, Header, Path, Query, Request, Response
 
-from fastapi import APIRouter, Path
-from pydantic import BaseModel, Field
-
-from deployments.core.events import JobStatus, JobView, Phase
-from deployments.routes.door import DoorDep
+from deployments.core.errors import InvalidRequest, UnsupportedOperation
+from deployments.core.events import JobView
+from deployments.core.routing import route
+from deployments.core.service import JobsService, Order, new_job_id
+from deployments.core.spec import VideoRequest
+from deployments.routes.body import JSON, MULTIPART, URLENCODED, Part, read_parts
+from deployments.routes.door import Door, DoorDep
+from deployments.routes.finished import finished_spec, first_frame
+from deployments.routes.reference import image_bytes
+from deployments.routes.video_forms import (
+    CONSENT_HEADER,
+    CREATE,
+    CREATE_JSON,
+    REFERENCE,
+    REMIX,
+)
+from deployments.routes.video_object import (
+    DeletedVideo,
+    Video,
+    VideoList,
+    video_answer,
+    video_list,
+)
+from deployments.routes.video_request import (
+    Defaults,
+    remix_request,
+    require_consent,
+    video_request,
+)
 from deployments.routes.wire import error_docs
 
 router = APIRouter(prefix="/v1/videos", tags=["videos"])
 
+WAIT_SLICE_S, IDLE_EVERY_S = 2.0, 0.1
+
 MISSING: dict[int | str, dict[str, Any]] = error_docs({404: "There is no such video."}, openai=True)
+MAKING = {
+    400: "A field is wrong; the text names it, what is wrong and what is allowed.",
+    403: "Nobody agreed to lawful use, or the request comes from a foreign page or host.",
+    413: "The body is larger than the server takes.",
+    429: "The queue is full; `Retry-After` says when to come back.",
+    503: "No model can serve it now: still loading, failed, or too little disk.",
+}
 VideoId = Annotated[
     str,
     Path(description="The job's id.", examples=["video_5f0c3a9e8d7b6a5c4f3e2d1c"]),
 ]
+ConsentHeader = Annotated[
+    str | None,
+    Header(
+        alias=CONSENT_HEADER,
+        description="`true`: the same as the field `lawful_use_consent`.",
+        examples=["true"],
+    ),
+]
 
 
-class VideoError(BaseModel):
-    """Why a video failed."""
+def form_body(form: dict[str, Any], json: dict[str, Any], plain: dict[str, Any]) -> dict[str, Any]:
+    """Return OpenAPI's words for a body that comes in any of three ways."""
+    schemas = {MULTIPART: form, JSON: json, URLENCODED: plain}
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {kind: {"schema": schema} for kind, schema in schemas.items()},
+        }
+    }
 
-    code: str = Field(description="The error's name; `cancelled` for a cancelled one.")
-    message: str = Field(description="One sentence for people.")
+
+# --- making ------------------------------------------------------------------------------
 
 
-class Video(BaseModel):
-    """OpenAI's video object; what stands below `error` is ours."""
+@router.post(
+    "",
+    summary="Create a video",
+    responses=error_docs(MAKING, openai=True),
+    openapi_extra=form_body(
+        CREATE.schema(with_files=True), CREATE_JSON, CREATE.schema(with_files=False)
+    ),
+)
+async def create_video(
+    request: Request, response: Response, door: DoorDep, consent: ConsentHeader = None
+) -> Video:
+    """Begin a video of a text, or of a picture and a text, and answer at once.
 
-    id: str = Field(examples=["video_5f0c3a9e8d7b6a5c4f3e2d1c"])
-    object: Literal["video"] = "video"
-    model: str = Field(
-        description="The model; until one is chosen, what was asked for.", examples=["mochi"]
+    `openai-poll-after-ms` says how often it is worth asking how far it is.
+    """
+    parts = await read_agreed(request, door, consent)
+    form, files = CREATE.read(parts)
+    image = image_bytes(files)
+    wanted = video_request(form, door.cards, Defaults(), has_image=image is not None)
+    return video_answer(await submit(door, wanted, image), response)
+
+
+@router.post(
+    "/{video_id}/remix",
+    summary="Remix a video",
+    responses=error_docs({**MAKING, 404: "There is no such video, or not yet."}, openai=True),
+    openapi_extra=form_body(
+        REMIX.schema(with_files=False), REMIX.json_schema({}), REMIX.schema(with_files=False)
+    ),
+)
+async def remix_video(
+    video_id: VideoId,
+    request: Request,
+    response: Response,
+    door: DoorDep,
+    consent: ConsentHeader = None,
+) -> Video:
+    """Make a video again with another prompt: same model, size, length, seed and settings.
+
+    A video that began with a picture is remixed from its first frame.
+    """
+    parts = await read_agreed(request, door, consent)
+    form, _ = REMIX.read(parts)
+    source = await door.jobs.get(video_id)
+    spec = finished_spec(source)
+    image = await first_frame(source, door.config.outputs_dir) if spec.conditioned else None
+    wanted = remix_request(form.prompt, spec)
+    return video_answer(await submit(door, wanted, image, remixed_from=video_id), response)
+
+
+@router.post("/edits", include_in_schema=False)
+@router.post("/characters", include_in_schema=False)
+@router.get("/characters/{character_id}", include_in_schema=False)
+async def unsupported(request: Request) -> Response:
+    """Refuse what no model here can do."""
+    raise UnsupportedOperation(
+        f"{request.url.path} is not supported: no model here edits videos or keeps characters; "
+        "there are /v1/videos, /v1/videos/{id}/remix and /v1/videos/extensions."
     )
-    status: JobStatus = Field(description="A cancelled video is `failed` with code `cancelled`.")
-    progress: int = Field(description="Per cent, 0 to 100.", examples=[42])
-    created_at: int = Field(description="Unix seconds.")
-    completed_at: int | None = Field(description="Unix seconds, when it ended, also in failure.")
-    expires_at: int | None = Field(default=None, description="Videos do not expire.")
-    prompt: str | None
-    remixed_from_video_id: str | None = None
-    seconds: str = Field(description="Length of the video.", examples=["2.67"])
-    size: str = Field(description="Width x height.", examples=["512x512"])
-    error: VideoError | None
-
-    phase: Phase = Field(description="What is being done.")
-    step: int = Field(description="Denoising steps done.", examples=[12])
-    num_steps: int = Field(
-        description="Denoising steps in all, of every segment; 0 until known.", examples=[64]
-    )
-    queue_position: int = Field(description="1 for the next one; 0 when it does not wait.")
-    notices: list[str] = Field(description="What else the user should know.")
-    video_url: str | None = Field(
-        description="Where to fetch the MP4 once it is completed.",
-        examples=["/outputs/20250127_143022_serene_lake.mp4"],
-    )
-    width: int
-    height: int
-    num_frames: int
-    fps: int
-    seed: int
-    checkpoint: str | None = Field(description="The weights that are loaded, once it has begun.")
-    generated_width: int | None = Field(description="Width the network makes, once it has begun.")
-    generated_height: int | None = Field(description="Height the network makes.")
-    segments: int | None = Field(
-        description="How many pieces the clip is made in, once it has begun.", examples=[1]
-    )
-    routing: str = Field(
-        description="Why this model makes it; grows when one has to pass it on.",
-        examples=["240 frames: more than mochi's 163"],
-    )
-    started_at: int | None = Field(description="Unix seconds.")
-    attempts: int = Field(description="How often it was begun; above 1 after a crash.")
 
 
-def video_object(job: JobView) -> Video:
-    """Return `job` in its wire form."""
-    failed = job.error_code is not None
-    return Video(
-        id=job.id,
-        model=job.model,
-        status=job.status,
-        progress=job.progress,
-        created_at=int(job.created_at),
-        completed_at=None if job.finished_at is None else int(job.finished_at),
-        prompt=job.prompt,
-        seconds=f"{job.num_frames / job.fps:.2f}".rstrip("0").rstrip("."),
-        size=f"{job.width}x{job.height}",
-        error=VideoError(code=job.error_code or "", message=job.error_message or "")
-        if failed
-        else None,
-        phase=job.phase,
-        step=job.step,
-        num_steps=job.num_steps,
-        queue_position=job.queue_position,
-        notices=list(job.notices),
-        video_url=f"/outputs/{job.file_name}"
-        if job.file_name and job.status == "completed"
-        else None,
-        width=job.width,
-        height=job.height,
-        num_frames=job.num_frames,
-        fps=job.fps,
-        seed=job.seed,
-        checkpoint=job.spec.checkpoint if job.spec else None,
-        generated_width=job.spec.generated_width if job.spec else None,
-        generated_height=job.spec.generated_height if job.spec else None,
-        segments=job.spec.segments if job.spec else None,
-        routing=job.routing,
-        started_at=None if job.started_at is None else int(job.started_at),
-        attempts=job.attempts,
-    )
+async def read_agreed(request: Request, door: Door, consent: str | None) -> list[Part]:
+    """Return the body in parts, if somebody agreed to lawful use.
+
+    Raises: PayloadTooLarge, InvalidRequest, ConsentRequired.
+    """
+    limit = door.config.limits.max_upload_mb * 2**20
+    parts = await read_parts(request, limit, json_too=True)
+    require_consent(parts, consent, door.config.consent)
+    return parts
+
+
+async def submit(
+    door: Door, wanted: VideoRequest, image: bytes | None, *, remixed_from: str | None = None
+) -> JobView:
+    """Store the job, of a picture that nobody has looked into yet."""
+    with _in_openais_words():
+        route(wanted, door.cards)
+        seen = None if image is None else await door.read_image(image)
+        return await door.jobs.submit(new_job_id(), wanted, seen, remixed_from)
+
+
+@contextmanager
+def _in_openais_words() -> Iterator[None]:
+    """Name a field as this door knows it."""
+    names = {"image": REFERENCE, "prefer_backend": "model"}
+    try:
+        yield
+    except InvalidRequest as error:
+        raise InvalidRequest(names.get(error.field, error.field), error.reason) from error
+
+
+# --- looking -----------------------------------------------------------------------------
+
+
+@router.get(
+    "",
+    summary="List the videos",
+    responses=error_docs({400: "A parameter is wrong, or `after` is unknown."}, openai=True),
+)
+async def list_videos(
+    door: DoorDep,
+    after: Annotated[
+        str | None, Query(description="The `last_id` of the page before.", examples=[None])
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=100, description="Videos on a page.")] = 20,
+    order: Annotated[Order, Query(description="`desc`: the newest first.")] = "desc",
+) -> VideoList:
+    """Return the videos of both doors, page by page; a deleted one is still good for `after`."""
+    return video_list(await door.jobs.list_jobs(after, limit, order))
 
 
 @router.get("/{video_id}", summary="Get a video's progress", responses=MISSING)
-async def get_video(video_id: VideoId, door: DoorDep) -> Video:
+async def get_video(video_id: VideoId, response: Response, door: DoorDep) -> Video:
     """Return the video as it stands now.
 
-    Ask again every half second or slower until it is `completed` or `failed`.
+    Ask again until it is `completed` or `failed`, as often as `openai-poll-after-ms` says.
     """
-    return video_object(await door.jobs.get(video_id))
+    return video_answer(await door.jobs.get(video_id), response)
+
+
+# --- ending ------------------------------------------------------------------------------
 
 
 @router.post("/{video_id}/cancel", summary="Cancel a video", responses=MISSING)
-async def cancel_video(video_id: VideoId, door: DoorDep) -> Video:
+async def cancel_video(video_id: VideoId, response: Response, door: DoorDep) -> Video:
     """Stop the video: at once while it waits, within a step while it runs.
 
     One that has ended stays as it is.
     """
-    return video_object(await door.jobs.cancel(video_id))
+    return video_answer(await door.jobs.cancel(video_id), response)
+
+
+@router.delete("/{video_id}", summary="Delete a video", responses=MISSING)
+async def delete_video(video_id: VideoId, door: DoorDep) -> DeletedVideo:
+    """Remove the video with all of its files; one that is in the making is cancelled first.
+
+    The answer comes when the model is idle.
+    """
+    job = await door.jobs.cancel(video_id)
+    while not job.done:
+        job = await door.jobs.wait(video_id, WAIT_SLICE_S)
+    await _until_idle(door.jobs, video_id)
+    await door.jobs.delete(video_id)
+    return DeletedVideo(id=video_id)
+
+
+async def _until_idle(jobs: JobsService, video_id: str) -> None:
+    """Return when no model works on the video any more."""
+    while True:
+        replicas = (await jobs.state()).replicas
+        if all(replica.job_id != video_id or replica.state == "lost" for replica in replicas):
+            return
+        await asyncio.sleep(IDLE_EVERY_S)

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from deployments.core.errors import (
+    ConsentRequired,
     ForeignOrigin,
     GenerationFailed,
     InsufficientVram,
@@ -62,7 +63,12 @@ class OpenAIErrorBody(BaseModel):
 def error_response(path: str, error: VideoServiceError) -> JSONResponse:
     """Answer a request for `path` with `error`."""
     headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, QueueFull) else {}
+    if error.code == InsufficientVram.code:
+        # A GPU does not grow: OpenAI's clients would ask two more times.
+        headers["X-Should-Retry"] = "false"
     param = error.field if isinstance(error, InvalidRequest | PayloadTooLarge) else None
+    if isinstance(error, ConsentRequired):
+        param = "lawful_use_consent"
     return _response(path, error.status, error.code, str(error), param, headers)
 
 

@@ -1,0 +1,63 @@
+"""`/v1/videos/{id}/content`: the file of a finished video, and its pictures."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from deployments.core import outputs
+from deployments.routes.door import DoorDep
+from deployments.routes.finished import finished_file
+from deployments.routes.outputs import VideoFile, file_answer
+from deployments.routes.videos import VideoId
+from deployments.routes.wire import error_docs
+
+router = APIRouter(prefix="/v1/videos", tags=["videos"])
+
+Variant = Literal["video", "thumbnail", "spritesheet"]
+MEDIA_TYPES: dict[Variant, str] = {
+    "video": "video/mp4",
+    "thumbnail": "image/webp",
+    "spritesheet": "image/jpeg",
+}
+BINARY = {"schema": {"type": "string", "format": "binary"}}
+CONTENT: dict[str, Any] = dict.fromkeys(MEDIA_TYPES.values(), BINARY)
+RESPONSES: dict[int | str, dict[str, Any]] = error_docs(
+    {
+        400: "There is no such `variant`.",
+        404: "There is no such video, or it has no file: not yet, or because it failed.",
+    },
+    openai=True,
+) | {
+    200: {"content": CONTENT, "description": "The file."},
+    206: {"content": CONTENT, "description": "The part that the `Range` header asked for."},
+    304: {"description": "Unchanged since the `ETag` in `If-None-Match`."},
+    416: {"description": "The `Range` lies outside the file."},
+}
+
+
+@router.get(
+    "/{video_id}/content",
+    summary="Download a video",
+    response_class=VideoFile,
+    responses=RESPONSES,
+)
+async def content(
+    video_id: VideoId,
+    request: Request,
+    door: DoorDep,
+    variant: Annotated[
+        Variant,
+        Query(
+            description=(
+                "`video`: MP4. `thumbnail`: the first frame, WebP. `spritesheet`: up to 25 frames "
+                "at equal distances, five in a row, JPEG."
+            )
+        ),
+    ] = "video",
+) -> Response:
+    """Return the video, or one of its pictures; players may ask for ranges."""
+    video = finished_file(await door.jobs.get(video_id), door.config.outputs_dir)
+    poster, sheet = outputs.preview_paths(video)
+    path = {"video": video, "thumbnail": poster, "spritesheet": sheet}[variant]
+    return await file_answer(path, request, MEDIA_TYPES[variant], download=True)
