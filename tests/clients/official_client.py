@@ -44,14 +44,16 @@ def png(side: int = 32) -> bytes:
 
 def error_of(kind: type[openai.APIStatusError], call: Any, *args: Any, **options: Any) -> Any:
     """The error that the call raises; it has to be of this class, with a code and a sentence."""
+    found = None
     try:
         call(*args, **options)
     except kind as error:
-        assert error.code, error
-        assert error.type, error
-        assert len(error.body["message"]) > 10, error
-        return error
-    raise AssertionError(f"no {kind.__name__}")
+        found = error
+    assert found is not None, f"no {kind.__name__}"
+    assert found.code, found
+    assert found.type, found
+    assert len(found.body["message"]) > 10, found
+    return found
 
 
 def makes(client: openai.OpenAI) -> tuple[Any, Any]:

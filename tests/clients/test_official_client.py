@@ -37,7 +37,7 @@ def run(version: str, *arguments: str, cwd: Path | None = None) -> str:
         [python, *arguments],
         capture_output=True,
         encoding="utf-8",
-        timeout=200,
+        timeout=400,
         check=False,
         cwd=cwd,
     )
@@ -85,10 +85,10 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Graph]:
         yield up
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(480)
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_client_does_all_it_can_do_with_the_running_graph(graph: Graph, version: str) -> None:
-    """Create with and without a file, poll, list, download, remix, extend, delete; and the errors."""
+    """Create with and without a file, poll, list, download, remix, extend, delete; and errors."""
     saw = json.loads(run(version, str(PROGRAM), graph.url, "pass"))
     assert saw["version"] == version
-    assert all(size > 200 for size in saw["sizes"].values())
+    assert all(size > 50 for size in saw["sizes"].values())
