@@ -16,6 +16,8 @@ from pydantic import BaseModel, ValidationError
 
 # Taking a large image in can keep the service busy for a while.
 TIMEOUT = httpx2.Timeout(60, connect=5)
+# As many as the service gives at once.
+PAGE = 100
 OWN_MACHINE = ("localhost", "127.0.0.1", "::1")
 HELP = "`make serve` starts the service; --url or VIDEO_SERVICE_URL names another address."
 
@@ -136,6 +138,22 @@ class Client:
     def get(self, video_id: str) -> Video:
         """Return how a video stands."""
         return _video(_object(self._ask("GET", _path(video_id))))
+
+    def newest(self, count: int) -> Iterator[Video]:
+        """Give the `count` newest videos, the last one made first; asks for a page at a time."""
+        after: dict[str, str] = {}
+        while count > 0:
+            query = {"order": "desc", "limit": str(min(count, PAGE)), **after}
+            answer = self._ask("GET", "/v1/videos", params=query)
+            page = _object(answer)
+            if not isinstance(page.get("data"), list):
+                raise _stranger(answer)
+            videos = [_video(found) for found in page["data"]]
+            yield from videos
+            if not page.get("has_more") or not videos:
+                return
+            count -= len(videos)
+            after = {"after": videos[-1].id}
 
     def cancel(self, video_id: str) -> Video:
         """Stop a video; one that has ended stays as it is."""

@@ -7,7 +7,9 @@ shown. Only the path of a finished file goes to stdout; everything else goes to 
 import argparse
 import os
 import sys
+import textwrap
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
@@ -74,7 +76,11 @@ def generate(client: Client, options: argparse.Namespace, console: Console) -> i
             "Without your consent nothing is made; --lawful-use-consent says: " + CONSENT
         )
     fields |= {"prompt": options.prompt, "lawful_use_consent": "true"}
-    video_id = client.submit(fields, options.image)
+    try:
+        video_id = client.submit(fields, options.image)
+    except KeyboardInterrupt:
+        _say(console, "Stopped. If the service has taken it, `video-service list` shows it.")
+        return INTERRUPTED
     try:
         video = _follow(client, video_id, console)
     except KeyboardInterrupt:
@@ -85,6 +91,15 @@ def generate(client: Client, options: argparse.Namespace, console: Console) -> i
         _say(console, notice)
     _say(console, f"{video_id} by {video.model}: {_recipe(video)}, seed {video.seed}")
     return _fetch(client, video, target, console)
+
+
+def list_videos(client: Client, options: argparse.Namespace, console: Console) -> int:
+    """Print a line for each of the newest videos, to stdout."""
+    videos = list(client.newest(options.limit))
+    sys.stdout.writelines(f"{_line(video)}\n" for video in videos)
+    if not videos:
+        _say(console, "There are no videos yet.")
+    return 0
 
 
 def cancel(client: Client, options: argparse.Namespace, console: Console) -> int:
@@ -98,7 +113,7 @@ def download(client: Client, options: argparse.Namespace, console: Console) -> i
     return _fetch(client, client.get(options.id), target, console)
 
 
-COMMANDS = {"generate": generate, "cancel": cancel, "download": download}
+COMMANDS = {"generate": generate, "list": list_videos, "cancel": cancel, "download": download}
 
 
 def _follow(client: Client, video_id: str, console: Console) -> Video:
@@ -172,6 +187,19 @@ def _consents(console: Console) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
+def _line(video: Video) -> str:
+    """Return a video as a line of a table."""
+    made = datetime.fromtimestamp(video.created_at, UTC).astimezone()
+    stands: str = video.status
+    if video.status == "in_progress":
+        stands = f"{video.phase} {video.progress}%"
+    elif video.error is not None and video.error.code == "cancelled":
+        stands = "cancelled"
+    prompt = textwrap.shorten(video.prompt or "", 60, placeholder=" ...")
+    start = f"{video.id}  {made:%Y-%m-%d %H:%M}  {stands:<12}"
+    return f"{start}  {video.model:<9} {video.size:<9}  {prompt}"
+
+
 def _recipe(video: Video) -> str:
     return f"{video.size}, {video.num_frames} frames at {video.fps} fps"
 
@@ -186,6 +214,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_generate(commands.add_parser("generate", help="make a video and fetch it"))
+    newest = commands.add_parser("list", help="show the newest videos")
+    newest.add_argument("--limit", type=_count, default=20, metavar="COUNT", help="how many: 20")
     stop = commands.add_parser("cancel", help="stop a video")
     stop.add_argument("id", metavar="ID")
     fetch = commands.add_parser("download", help="fetch a finished video")
@@ -203,6 +233,12 @@ def _parser() -> argparse.ArgumentParser:
         "--config", type=Path, default=Path("config/serve.yaml"), metavar="FILE", help="the config"
     )
     return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 on")
+    return int(text)
 
 
 def _add_generate(parser: argparse.ArgumentParser) -> None:

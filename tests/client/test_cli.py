@@ -263,7 +263,38 @@ def test_at_a_terminal_the_consent_is_asked_once(
     assert cli.CONSENT in (ROOT / "static/index.html").read_text()
 
 
-# --- cancel and download -----------------------------------------------------------------
+# --- list, cancel and download -----------------------------------------------------------------
+
+
+def test_list_shows_the_newest_videos_first(
+    jobs: CountedJobs, url: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line each, over several pages."""
+    monkeypatch.setattr("deployments.client.api.PAGE", 2)
+    ids = [running_job(jobs, url) for _ in range(5)]
+    for age, video_id in enumerate(reversed(ids)):
+        jobs.set(video_id, created_at=1e9 - 60 * age)
+    jobs.finish(ids[3])
+    jobs.fail(ids[2], "cancelled", "The job was cancelled.")
+    jobs.fail(ids[1], "interrupted", "The job was interrupted.")
+    assert main(["list", "--limit", "4"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ids[:0:-1]
+    assert [line.split()[3] for line in lines] == ["denoise", "completed", "cancelled", "failed"]
+    assert re.search(
+        r"2001-09-0\d \d\d:\d\d  denoise 40%   mochi     720x720    a red ball$", lines[0]
+    )
+    assert main(["list"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 5
+    with pytest.raises(SystemExit):
+        main(["list", "--limit", "0"])
+    assert "0 is not a whole number from 1 on" in capsys.readouterr().err
+
+
+def test_list_of_nothing_says_so(capsys: Captured) -> None:
+    """Not on stdout, which stays empty."""
+    assert main(["list"]) == 0
+    assert capsys.readouterr() == ("", "There are no videos yet.\n")
 
 
 def test_cancel_stops_a_running_video(jobs: CountedJobs, url: str, capsys: Captured) -> None:
