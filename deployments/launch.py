@@ -7,6 +7,7 @@ status, and passes Ctrl-C on.
 """
 
 import argparse
+import http.client
 import json
 import os
 import re
@@ -166,15 +167,17 @@ class Service:
 def fetch_json(url: str, headers: dict[str, str] | None = None) -> dict[str, Any] | None:
     """Return the JSON object at `url`, or None while nothing useful answers. 503 counts."""
     request = urllib.request.Request(url, headers=headers or {})  # noqa: S310  our own http URLs
+    # Not through a proxy that the environment may name: it does not know this machine's loopback.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
+        with opener.open(request, timeout=5) as answer:
             found = json.load(answer)
     except urllib.error.HTTPError as error:
         try:
             found = json.load(error)
         except ValueError:
             return None
-    except (OSError, ValueError):
+    except (OSError, ValueError, http.client.HTTPException):
         return None
     return found if isinstance(found, dict) else None
 
