@@ -17,7 +17,7 @@ help:
 	@echo "make check         ruff and mypy"
 	@echo "make bench         the benchmarks, each prints a table"
 	@echo "make soak          kill matrix, bursts and long runs"
-	@echo "make weights       download published weights (MODEL=mochi, ACCEPT_LICENCE=1)"
+	@echo "make weights       download published weights (MODEL=mochi|opensora, ACCEPT_LICENCE=1)"
 	@echo "make constraints   write constraints.txt anew from the venv"
 
 # The stamp is a file, not the folder: a failed `python3 -m venv` leaves a half-made folder behind.
