@@ -43,11 +43,15 @@ def route(request: VideoRequest, cards: Sequence[ModelCard]) -> Route:
         raise min(
             (refusal for _, refusal in refusals), key=lambda refusal: refusal.field == "image"
         )
-    if not refusals:
-        only = f"{able[0].name} is the only model here" if len(able) == 1 else ""
-        return Route(tuple(card.name for card in able), only)
-    reasons = dict.fromkeys(_why_not(card, refusal, request, able) for card, refusal in refusals)
-    return Route(tuple(card.name for card in able), "; ".join(reasons))
+    reasons = [_why_not(card, refusal, request, able) for card, refusal in refusals]
+    # Nobody who has a model's real weights wants a drawing because that model was busy.
+    demos = [card for card in able if card.bundled]
+    if 0 < len(demos) < len(able):
+        able = [card for card in able if not card.bundled]
+        reasons += [f"{card.name} has its demo checkpoint only" for card in demos]
+    if not reasons and len(able) == 1:
+        reasons = [f"{able[0].name} is the only model here"]
+    return Route(tuple(card.name for card in able), "; ".join(dict.fromkeys(reasons)))
 
 
 def first_free(models: Sequence[str]) -> str:

@@ -40,6 +40,20 @@ def test_what_mochi_cannot_do_goes_to_opensora(asked: VideoRequest, reason: str)
     assert route(asked, BOTH) == Route(("opensora",), reason)
 
 
+def test_a_demo_checkpoint_does_not_stand_in_for_real_weights() -> None:
+    """Where one model has its published weights, the other's drawings are only for those who ask
+    for them, or for what nothing else can make."""
+    demo = OPENSORA.model_copy(update={"bundled": True})
+    cards = [MOCHI.model_copy(update={"bundled": False}), demo]
+    assert route(request(), cards) == Route(("mochi",), "opensora has its demo checkpoint only")
+    assert route(request(prefer_backend="opensora"), cards).models == ("opensora",)
+    assert route(request(has_image=True), cards).models == ("opensora",)
+    assert route(request(), [MOCHI.model_copy(update={"bundled": True}), demo]).models == (
+        "mochi",
+        "opensora",
+    )
+
+
 def test_several_models_that_take_images_share_a_reason() -> None:
     """One sentence for all of them."""
     second = card("second", accepts_image=True)
