@@ -31,8 +31,9 @@ $(STAMP): pyproject.toml constraints.txt
 serve: $(STAMP)
 	@exec $(BIN)/python -m deployments.launch --port $(PORT)
 
+# Two workers, a file each at a time: much of it is waiting for clusters to start.
 test: check
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-system: $(STAMP)
 	$(BIN)/python -m pytest -q -m system
