@@ -28,12 +28,14 @@ class Door:
         self.watch = StateWatch(jobs)
         self.opened_at = int(time.time())
         self._tasks: set[asyncio.Task[Any]] = set()
-        # One at a time: a large image takes a gigabyte while it is decoded.
-        self._image_thread = ThreadPoolExecutor(1, thread_name_prefix="image")
+        self._image_thread: ThreadPoolExecutor | None = None
 
     async def read_image(self, data: bytes) -> bytes:
         """Return an uploaded file as the models take it. Raises: InvalidRequest."""
         most = self.config.limits.max_image_megapixels
+        if self._image_thread is None:
+            # One at a time: a large image takes a gigabyte while it is decoded.
+            self._image_thread = ThreadPoolExecutor(1, thread_name_prefix="image")
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._image_thread, images.normalise, data, most)
 
@@ -55,7 +57,9 @@ class Door:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
-        self._image_thread.shutdown(wait=False, cancel_futures=True)
+        if self._image_thread is not None:
+            self._image_thread.shutdown(wait=False, cancel_futures=True)
+            self._image_thread = None
 
 
 def _door(request: Request) -> Door:

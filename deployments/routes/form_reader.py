@@ -23,6 +23,7 @@ class Form(Generic[F]):
 
     Args:
         files: the schema of each field that is a file, or a text in its place.
+        in_json: the schema of each field that is another one in a JSON object.
         empty_is_absent: what an HTML form sends for an input that was left empty counts as not
             sent.
     """
@@ -32,25 +33,26 @@ class Form(Generic[F]):
         model: type[F],
         files: Mapping[str, dict[str, Any]],
         empty_is_absent: frozenset[str] = frozenset(),
+        in_json: Mapping[str, dict[str, Any]] | None = None,
     ) -> None:
         self._model, self._files, self._empty_is_absent = model, files, empty_is_absent
         self._schema = _flat_schema(model)
         self._rules: dict[str, Any] = self._schema["properties"]
         self._names = [*self._rules, *files]
+        required = self._schema.get("required", [])
+        self._json_rules = {
+            name: rule if name in required else _nullable(rule)
+            for name, rule in self._rules.items()
+        } | dict(in_json or {})
 
     def schema(self, *, with_files: bool) -> dict[str, Any]:
         """Return the JSON schema of the form for OpenAPI."""
         files = self._files if with_files else {}
         return {**self._schema, "properties": {**self._rules, **files}}
 
-    def json_schema(self, others: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    def json_schema(self) -> dict[str, Any]:
         """Return the schema of the same as a JSON object; null leaves a field out."""
-        required = self._schema.get("required", [])
-        rules = {
-            name: rule if name in required else _nullable(rule)
-            for name, rule in self._rules.items()
-        }
-        return {**self._schema, "properties": {**rules, **others}}
+        return {**self._schema, "properties": self._json_rules}
 
     def read(self, parts: list[Part]) -> tuple[F, dict[str, Part]]:
         """Return the checked fields, and the files as they came. Raises: InvalidRequest."""
@@ -77,8 +79,8 @@ class Form(Generic[F]):
             raise self._named(error.errors()[0]) from None
 
     def _text(self, part: Part) -> str:
-        types = self._rules[part.name]["type"]
-        taken = {"number" if kind == "integer" else kind for kind in _listed(types)}
+        types = _listed(self._json_rules[part.name]["type"])
+        taken = {"number" if kind == "integer" else kind for kind in types} - {"null"}
         if part.kind is not None and part.kind not in taken:
             raise InvalidRequest(
                 part.name, f"must be a {' or a '.join(sorted(taken))}, not a {part.kind}"

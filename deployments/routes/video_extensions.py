@@ -15,7 +15,7 @@ from deployments.routes.body import Part
 from deployments.routes.door import Door, DoorDep
 from deployments.routes.finished import finished_spec, last_frame
 from deployments.routes.form_reader import decoded
-from deployments.routes.video_forms import EXTEND, EXTEND_JSON, VIDEO, VIDEO_ID
+from deployments.routes.video_forms import EXTEND, VIDEO, VIDEO_ID
 from deployments.routes.video_object import Video, video_answer
 from deployments.routes.video_request import Defaults, video_request
 from deployments.routes.videos import MAKING, ConsentHeader, form_body, read_agreed, submit
@@ -28,12 +28,10 @@ router = APIRouter(prefix="/v1/videos", tags=["videos"])
     "/extensions",
     summary="Extend a video",
     responses=error_docs({**MAKING, 404: "There is no such video, or not yet."}, openai=True),
-    openapi_extra=form_body(
-        EXTEND.schema(with_files=True), EXTEND_JSON, EXTEND.schema(with_files=False)
-    ),
+    openapi_extra=form_body(EXTEND),
 )
 async def extend_video(
-    request: Request, response: Response, door: DoorDep, consent: ConsentHeader = None
+    request: Request, response: Response, door: DoorDep, consent: ConsentHeader = ""
 ) -> Video:
     """Make a video that begins with the last frame of another one: one of here, or an MP4 file.
 

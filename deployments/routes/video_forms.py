@@ -4,7 +4,7 @@ The names are OpenAI's, and those that other engines have in common. What a form
 out in `video_request`.
 """
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -26,8 +26,8 @@ from deployments.routes.fields import (
 from deployments.routes.form_reader import Form
 
 CONSENT_HEADER = "X-Lawful-Use-Consent"
-SECONDS_PATTERN = r"^[0-9]{1,6}(\.[0-9]{1,6})?$"
-SIZE_PATTERN = r"^[0-9]{3,4}x[0-9]{3,4}$"
+SECONDS_PATTERN = r"^([0-9]{1,6}(\.[0-9]{1,6})?)?$"
+SIZE_PATTERN = r"^([0-9]{3,4}x[0-9]{3,4})?$"
 EMPTY_IS_ABSENT = frozenset(
     {"model", "seconds", "size", "width", "height", "num_frames", "fps", "seed"}
     | {"num_inference_steps", "guidance_scale", "quality"}
@@ -131,6 +131,26 @@ _DATA_URL = {
     "pattern": "^data:",
     "description": f"The picture itself as a data URL; nothing is fetched. A {TAKEN} file.",
 }
+
+
+def _object_with(name: str, value: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {name: value},
+        "required": [name],
+        "additionalProperties": False,
+    }
+
+
+# JSON knows numbers, and other engines take this one as a number.
+_SECONDS_IN_JSON = {
+    "seconds": {
+        "type": ["string", "number", "null"],
+        "pattern": SECONDS_PATTERN,
+        "exclusiveMinimum": 0,
+        "description": VideoForm.model_fields["seconds"].description,
+    }
+}
 CREATE = Form(
     VideoForm,
     {
@@ -145,6 +165,8 @@ CREATE = Form(
         REFERENCE_URL: _DATA_URL,
     },
     EMPTY_IS_ABSENT,
+    _SECONDS_IN_JSON
+    | {REFERENCE: {"anyOf": [_DATA_URL, _object_with("image_url", _DATA_URL), {"type": "null"}]}},
 )
 EXTEND = Form(
     VideoForm,
@@ -157,41 +179,6 @@ EXTEND = Form(
         VIDEO_ID: {"type": "string", "description": "The same, for a video that was made here."},
     },
     EMPTY_IS_ABSENT,
+    _SECONDS_IN_JSON | {VIDEO: _object_with("id", {"type": "string"})},
 )
 REMIX = Form(RemixForm, {})
-
-_NULL = {"type": "null"}
-CREATE_JSON = CREATE.json_schema(
-    {
-        "seconds": {
-            "type": ["string", "number", "null"],
-            "pattern": SECONDS_PATTERN,
-            "exclusiveMinimum": 0,
-            "description": VideoForm.model_fields["seconds"].description,
-        },
-        REFERENCE: {
-            "anyOf": [
-                _DATA_URL,
-                {
-                    "type": "object",
-                    "properties": {"image_url": _DATA_URL},
-                    "required": ["image_url"],
-                    "additionalProperties": False,
-                },
-                _NULL,
-            ]
-        },
-    }
-)
-EXTEND_JSON = EXTEND.json_schema(
-    {
-        VIDEO: {
-            "type": "object",
-            "properties": {"id": {"type": "string"}},
-            "required": ["id"],
-            "additionalProperties": False,
-            "description": "A video that was made here.",
-        }
-    }
-)
-EXTEND_JSON["required"] = [*EXTEND_JSON["required"], VIDEO]

@@ -50,14 +50,14 @@ class Defaults:
     size_field: str = "size"
 
 
-def require_consent(parts: list[Part], header: str | None, consent: str) -> None:
+def require_consent(parts: list[Part], header: str, consent: str) -> None:
     """Refuse what nobody agreed to use lawfully: the field counts before the header, the header
     before the operator's word.
 
     Raises: ConsentRequired, InvalidRequest.
     """
     agreed = consent_in(parts)
-    if agreed is None and header is not None:
+    if agreed is None and header:
         try:
             agreed = boolean(header.strip())
         except ValueError as error:

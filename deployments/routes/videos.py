@@ -14,12 +14,13 @@ from deployments.core.service import JobsService, Order, new_job_id
 from deployments.core.spec import VideoRequest
 from deployments.routes.body import JSON, MULTIPART, URLENCODED, Part, read_parts
 from deployments.routes.door import Door, DoorDep
+from deployments.routes.fields import FALSE, TRUE
 from deployments.routes.finished import finished_spec, first_frame
+from deployments.routes.form_reader import Form
 from deployments.routes.reference import image_bytes
 from deployments.routes.video_forms import (
     CONSENT_HEADER,
     CREATE,
-    CREATE_JSON,
     REFERENCE,
     REMIX,
 )
@@ -55,18 +56,23 @@ VideoId = Annotated[
     Path(description="The job's id.", examples=["video_5f0c3a9e8d7b6a5c4f3e2d1c"]),
 ]
 ConsentHeader = Annotated[
-    str | None,
+    str,
     Header(
         alias=CONSENT_HEADER,
         description="`true`: the same as the field `lawful_use_consent`.",
         examples=["true"],
+        json_schema_extra={"enum": ["", *TRUE, *FALSE]},
     ),
 ]
 
 
-def form_body(form: dict[str, Any], json: dict[str, Any], plain: dict[str, Any]) -> dict[str, Any]:
+def form_body(form: Form[Any]) -> dict[str, Any]:
     """Return OpenAPI's words for a body that comes in any of three ways."""
-    schemas = {MULTIPART: form, JSON: json, URLENCODED: plain}
+    schemas = {
+        MULTIPART: form.schema(with_files=True),
+        JSON: form.json_schema(),
+        URLENCODED: form.schema(with_files=False),
+    }
     return {
         "requestBody": {
             "required": True,
@@ -82,12 +88,10 @@ def form_body(form: dict[str, Any], json: dict[str, Any], plain: dict[str, Any])
     "",
     summary="Create a video",
     responses=error_docs(MAKING, openai=True),
-    openapi_extra=form_body(
-        CREATE.schema(with_files=True), CREATE_JSON, CREATE.schema(with_files=False)
-    ),
+    openapi_extra=form_body(CREATE),
 )
 async def create_video(
-    request: Request, response: Response, door: DoorDep, consent: ConsentHeader = None
+    request: Request, response: Response, door: DoorDep, consent: ConsentHeader = ""
 ) -> Video:
     """Begin a video of a text, or of a picture and a text, and answer at once.
 
@@ -104,16 +108,14 @@ async def create_video(
     "/{video_id}/remix",
     summary="Remix a video",
     responses=error_docs({**MAKING, 404: "There is no such video, or not yet."}, openai=True),
-    openapi_extra=form_body(
-        REMIX.schema(with_files=False), REMIX.json_schema({}), REMIX.schema(with_files=False)
-    ),
+    openapi_extra=form_body(REMIX),
 )
 async def remix_video(
     video_id: VideoId,
     request: Request,
     response: Response,
     door: DoorDep,
-    consent: ConsentHeader = None,
+    consent: ConsentHeader = "",
 ) -> Video:
     """Make a video again with another prompt: same model, size, length, seed and settings.
 
@@ -139,7 +141,7 @@ async def unsupported(request: Request) -> Response:
     )
 
 
-async def read_agreed(request: Request, door: Door, consent: str | None) -> list[Part]:
+async def read_agreed(request: Request, door: Door, consent: str) -> list[Part]:
     """Return the body in parts, if somebody agreed to lawful use.
 
     Raises: PayloadTooLarge, InvalidRequest, ConsentRequired.

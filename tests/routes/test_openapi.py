@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 
 from deployments.ingress import create_app
 from deployments.routes.pages import STATIC_DIR
-from tests.scripted_jobs import MOCHI, Api, ScriptedJobs, open_api, service_config
+from tests.scripted_jobs import MOCHI, OPENSORA, Api, ScriptedJobs, open_api, service_config
 
 HOST = {"Host": "localhost"}
 
@@ -26,9 +26,10 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
 # Made at import: pytest needs to know the operations before there are fixtures.
 FOLDER = tempfile.TemporaryDirectory()
 CONFIG = service_config(Path(FOLDER.name))
+CARDS = [MOCHI, OPENSORA]
 schema = schemathesis.openapi.from_asgi(
     "/openapi.json",
-    create_app(ScriptedJobs(CONFIG), CONFIG, [MOCHI]),
+    create_app(ScriptedJobs(CONFIG, CARDS), CONFIG, CARDS),
     config=schemathesis.Config.from_path(Path(__file__).parents[2] / "schemathesis.toml"),
     headers=HOST,
 )
@@ -36,7 +37,7 @@ schema = schemathesis.openapi.from_asgi(
 
 @schema.parametrize()
 @settings(
-    max_examples=60,
+    max_examples=40,
     deadline=None,
     derandomize=True,
     suppress_health_check=list(HealthCheck),
@@ -75,9 +76,11 @@ def test_every_field_of_the_form_has_a_description_and_an_example(document: dict
     content = document["paths"]["/generate"]["post"]["requestBody"]["content"]
     fields = content["multipart/form-data"]["schema"]["properties"]
     assert len(fields) == 14
+    content = document["paths"]["/v1/videos"]["post"]["requestBody"]["content"]
+    fields |= content["multipart/form-data"]["schema"]["properties"]
     for name, field in fields.items():
         assert field["description"], name
-        assert field.get("examples") or name == "image", name
+        assert field.get("examples") or name.startswith(("image", "input_reference")), name
 
 
 def test_the_form_states_the_ranges_of_the_api_reference(document: dict[str, Any]) -> None:
