@@ -7,12 +7,13 @@ MODEL ?= mochi
 
 BIN := .venv/bin
 STAMP := .venv/.installed
+CLIENTS := .ci-venvs/openai-2.54.0/.installed .ci-venvs/openai-3.54.0/.installed
 PIP_EXTRA := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 help:
 	@echo "make serve         start the service (PORT=8000)"
 	@echo "make test          lint, types and the default tests"
-	@echo "make test-system   tests that need chromium and node"
+	@echo "make test-system   tests that need chromium, node or the openai client"
 	@echo "make test-gpu      tests that need a CUDA GPU"
 	@echo "make check         ruff and mypy"
 	@echo "make bench         the benchmarks, each prints a table"
@@ -35,8 +36,14 @@ serve: $(STAMP)
 test: check
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
-test-system: $(STAMP)
+test-system: $(STAMP) $(CLIENTS)
 	$(BIN)/python -m pytest -q -m system
+
+# The official clients, each version in a virtual environment of its own.
+.ci-venvs/openai-%/.installed:
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/pip install -q --disable-pip-version-check openai==$*
+	@touch $@
 
 test-gpu: $(STAMP)
 	$(BIN)/python -m pytest -q -m gpu
