@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers.models.transformers.transformer_flux import FluxAttnProcessor
 
 from deployments.models.opensora.packing import make_condition
 from deployments.models.opensora.text import PromptEncoder
@@ -39,6 +40,20 @@ def test_an_untrained_network_predicts_nothing(model: ConditionedVelocity) -> No
         velocity = model(latents, condition, torch.tensor([0.2, 0.9]), ["a", ""])
     assert velocity.shape == latents.shape
     assert not velocity.any()
+
+
+def test_the_training_attention_equals_the_original() -> None:
+    """In the double blocks, with text beside the clip, and in the single ones."""
+    model = new_model(TOKENIZERS, seed=0)
+    for parameter in model.transformer.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    latents = torch.randn(2, 16, 2, 4, 6)
+    arguments = (make_condition(latents.shape), torch.tensor([0.2, 0.9]), ["a ball", ""])
+    with torch.no_grad():
+        ours = model(latents, *arguments)
+        model.transformer.set_attn_processor(FluxAttnProcessor())
+        original = model(latents, *arguments)
+    torch.testing.assert_close(ours, original, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["tokenizer", "tokenizer_2"])
