@@ -13,84 +13,18 @@ whose row count says whether it happened. All methods block; `Jobs` calls them o
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
 from deployments.core import database
 from deployments.core.errors import Cancelled
-from deployments.core.events import JobStatus, Phase
+from deployments.core.events import Phase
+from deployments.core.job_table import Job, deleted_jobs, job_of, jobs, without_image
 from deployments.core.spec import VideoRequest, VideoSpec
 
-metadata = sa.MetaData()
-jobs = sa.Table(
-    "jobs",
-    metadata,
-    sa.Column("number", sa.Integer, primary_key=True),
-    sa.Column("id", sa.String),
-    sa.Column("status", sa.String),
-    sa.Column("phase", sa.String),
-    sa.Column("progress", sa.Integer),
-    sa.Column("step", sa.Integer),
-    sa.Column("num_steps", sa.Integer),
-    sa.Column("request", sa.JSON),
-    sa.Column("image", sa.LargeBinary),
-    sa.Column("candidates", sa.JSON),
-    sa.Column("model", sa.String),
-    sa.Column("routing", sa.Text),
-    sa.Column("spec", sa.JSON(none_as_null=True)),
-    sa.Column("notices", sa.JSON),
-    sa.Column("owner", sa.String),
-    sa.Column("lease_until", sa.Float),
-    sa.Column("attempts", sa.Integer),
-    sa.Column("cancel_requested", sa.Boolean),
-    sa.Column("file_name", sa.String),
-    sa.Column("file_bytes", sa.BigInteger),
-    sa.Column("error_code", sa.String),
-    sa.Column("error_message", sa.Text),
-    sa.Column("created_at", sa.Float),
-    sa.Column("started_at", sa.Float),
-    sa.Column("finished_at", sa.Float),
-    sa.Column("remixed_from", sa.String),
-)
-# Where a deleted job stood, so that a list can still be read on from it; nothing else is kept.
-deleted_jobs = sa.Table(
-    "deleted_jobs", metadata, sa.Column("id", sa.String), sa.Column("number", sa.Integer)
-)
-# The image may be megabytes: it is read only by the run that needs it.
-_without_image = [column for column in jobs.c if column.name != "image"]
-
-
-@dataclass(frozen=True)
-class Job:
-    """One row of the table, without its image."""
-
-    number: int
-    id: str
-    status: JobStatus
-    phase: Phase
-    progress: int
-    step: int
-    num_steps: int
-    request: VideoRequest
-    candidates: tuple[str, ...]
-    model: str
-    routing: str
-    spec: VideoSpec | None
-    notices: tuple[str, ...]
-    owner: str
-    lease_until: float
-    attempts: int
-    cancel_requested: bool
-    file_name: str | None
-    file_bytes: int | None
-    error_code: str | None
-    error_message: str | None
-    created_at: float
-    started_at: float | None
-    finished_at: float | None
-    remixed_from: str | None
+# Callers find all about jobs here.
+__all__ = ["Job", "JobStore"]
 
 
 class JobStore:
@@ -133,9 +67,9 @@ class JobStore:
                 return None
             conditions.append(jobs.c.number < start if descending else jobs.c.number > start)
         order = jobs.c.number.desc() if descending else jobs.c.number.asc()
-        query = sa.select(*_without_image).where(*conditions).order_by(order).limit(limit)
+        query = sa.select(*without_image).where(*conditions).order_by(order).limit(limit)
         with self._engine.connect() as connection:
-            return [_job(row) for row in connection.execute(query)]
+            return [job_of(row) for row in connection.execute(query)]
 
     def position(self, number: int) -> int:
         """Return how many waiting jobs stand before the one with this number, plus one."""
@@ -315,9 +249,9 @@ class JobStore:
     # --- inside ----------------------------------------------------------------------------------
 
     def _select(self, *conditions: sa.ColumnElement[bool]) -> list[Job]:
-        query = sa.select(*_without_image).where(*conditions).order_by(jobs.c.number)
+        query = sa.select(*without_image).where(*conditions).order_by(jobs.c.number)
         with self._engine.connect() as connection:
-            return [_job(row) for row in connection.execute(query)]
+            return [job_of(row) for row in connection.execute(query)]
 
     def _number(self, job_id: str) -> int | None:
         """Return where the job stands, or stood."""
@@ -361,13 +295,3 @@ def _failure(code: str, message: str) -> dict[str, Any]:
         "finished_at": time.time(),
         "image": None,
     }
-
-
-def _job(row: sa.Row[Any]) -> Job:
-    values = dict(row._mapping)
-    values["request"] = VideoRequest.model_validate(values["request"])
-    if values["spec"] is not None:
-        values["spec"] = VideoSpec.model_validate(values["spec"])
-    for name in ("candidates", "notices"):
-        values[name] = tuple(values[name])
-    return Job(**values)

@@ -1,0 +1,92 @@
+"""The columns of the job table, as the newest migration leaves them, and a row of it.
+
+How rows change is in `job_store`.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from deployments.core.events import JobStatus, Phase
+from deployments.core.spec import VideoRequest, VideoSpec
+
+metadata = sa.MetaData()
+jobs = sa.Table(
+    "jobs",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("id", sa.String),
+    sa.Column("status", sa.String),
+    sa.Column("phase", sa.String),
+    sa.Column("progress", sa.Integer),
+    sa.Column("step", sa.Integer),
+    sa.Column("num_steps", sa.Integer),
+    sa.Column("request", sa.JSON),
+    sa.Column("image", sa.LargeBinary),
+    sa.Column("candidates", sa.JSON),
+    sa.Column("model", sa.String),
+    sa.Column("routing", sa.Text),
+    sa.Column("spec", sa.JSON(none_as_null=True)),
+    sa.Column("notices", sa.JSON),
+    sa.Column("owner", sa.String),
+    sa.Column("lease_until", sa.Float),
+    sa.Column("attempts", sa.Integer),
+    sa.Column("cancel_requested", sa.Boolean),
+    sa.Column("file_name", sa.String),
+    sa.Column("file_bytes", sa.BigInteger),
+    sa.Column("error_code", sa.String),
+    sa.Column("error_message", sa.Text),
+    sa.Column("created_at", sa.Float),
+    sa.Column("started_at", sa.Float),
+    sa.Column("finished_at", sa.Float),
+    sa.Column("remixed_from", sa.String),
+)
+# Where a deleted job stood, so that a list can still be read on from it; nothing else is kept.
+deleted_jobs = sa.Table(
+    "deleted_jobs", metadata, sa.Column("id", sa.String), sa.Column("number", sa.Integer)
+)
+# The image may be megabytes: it is read only by the run that needs it.
+without_image = [column for column in jobs.c if column.name != "image"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One row of the table, without its image."""
+
+    number: int
+    id: str
+    status: JobStatus
+    phase: Phase
+    progress: int
+    step: int
+    num_steps: int
+    request: VideoRequest
+    candidates: tuple[str, ...]
+    model: str
+    routing: str
+    spec: VideoSpec | None
+    notices: tuple[str, ...]
+    owner: str
+    lease_until: float
+    attempts: int
+    cancel_requested: bool
+    file_name: str | None
+    file_bytes: int | None
+    error_code: str | None
+    error_message: str | None
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+    remixed_from: str | None
+
+
+def job_of(row: sa.Row[Any]) -> Job:
+    """Return a row, read without its image."""
+    values = dict(row._mapping)
+    values["request"] = VideoRequest.model_validate(values["request"])
+    if values["spec"] is not None:
+        values["spec"] = VideoSpec.model_validate(values["spec"])
+    for name in ("candidates", "notices"):
+        values[name] = tuple(values[name])
+    return Job(**values)
