@@ -150,6 +150,9 @@ def fails(client: openai.OpenAI, url: str, video: Any) -> None:
     assert (gone.id, gone.deleted, gone.object) == (video.id, True, "video.deleted")
     error_of(openai.NotFoundError, client.videos.retrieve, video.id)
     error_of(openai.NotFoundError, client.videos.delete, video.id)
+    busy = client.videos.create(prompt="a slow hand", **SMALL)
+    client.videos.delete(busy.id)
+    error_of(openai.NotFoundError, client.videos.retrieve, busy.id)
     for entry in client.videos.list(limit=2):  # deleting while reading on
         client.videos.delete(entry.id)
     assert client.videos.list().data == []
