@@ -75,7 +75,9 @@ def test_an_error_of_ours_arrives_as_it_was_raised(error: Exception) -> None:
 
 
 @pytest.mark.parametrize(
-    "lost", [ActorDiedError(), WorkerCrashedError(), wrapped(ActorDiedError())], ids=str
+    "lost",
+    [ActorDiedError(), WorkerCrashedError(), wrapped(ActorDiedError())],
+    ids=["actor", "worker", "wrapped actor"],
 )
 def test_a_call_is_made_again_when_the_jobs_replica_died(lost: Exception) -> None:
     """The same job id again, so that nothing is made twice."""

@@ -348,8 +348,11 @@ def test_the_running_service_is_found_at_its_port(tmp_path: Path) -> None:
 def test_a_note_of_a_cluster_that_is_gone_is_told(ray_folder: Path, address: str) -> None:
     """A bare `serve run` would look for it."""
     note = ray_folder / "ray_current_cluster"
-    note.write_text(address.format(port=free_port()))
-    [found] = checks.ray_leftovers(setup())
+    # Bound, so that nobody else takes it meanwhile, but nothing listens there.
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        note.write_text(address.format(port=reserved.getsockname()[1]))
+        [found] = checks.ray_leftovers(setup())
     assert found.state == "warning"
     assert f"{note} names a cluster that is gone" in found.text
     with taken_port() as port:

@@ -77,7 +77,7 @@ def test_every_field_of_the_form_has_a_description_and_an_example(document: dict
     fields = content["multipart/form-data"]["schema"]["properties"]
     assert len(fields) == 14
     content = document["paths"]["/v1/videos"]["post"]["requestBody"]["content"]
-    fields |= content["multipart/form-data"]["schema"]["properties"]
+    fields = fields | content["multipart/form-data"]["schema"]["properties"]
     for name, field in fields.items():
         assert field["description"], name
         assert field.get("examples") or name.startswith(("image", "input_reference")), name
