@@ -97,7 +97,7 @@ class ServiceConfig(Frozen):
     """The `args` of `config/serve.yaml`."""
 
     models: tuple[ModelConfig, ...] = Field(
-        default=(ModelConfig(name="mochi"),),
+        default=(ModelConfig(name="mochi"), ModelConfig(name="opensora")),
         min_length=1,
         description="The models, in the order in which they are preferred.",
     )

@@ -3,14 +3,20 @@
 import threading
 import time
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
+from PIL import Image
 
 from deployments.core import mp4
 from deployments.core.config import ModelConfig
 from tests.e2e.graph import SMALL, Graph, cluster, configure, kill, painter, replica_pids, serving
+from training.evaluate import read_frames
+from training.render import render
+from training.scenes import draw_scene
 
 
 @pytest.fixture(scope="module")
@@ -20,9 +26,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def graph(folder: Path) -> Iterator[Graph]:
-    config = configure(folder, ModelConfig(name="mochi"), painter())
+    config = configure(folder, ModelConfig(name="mochi"), ModelConfig(name="opensora"), painter())
     with cluster(num_cpus=4), serving(config) as running:
-        running.until_ready(2)
+        running.until_ready(3)
         yield running
 
 
@@ -39,9 +45,46 @@ def test_a_prompt_becomes_the_clip_that_was_asked_for(graph: Graph, folder: Path
 
 
 def test_without_a_gpu_every_model_runs_on_the_cpu(graph: Graph) -> None:
-    """Both ask for half a GPU with `device: auto`; nothing waits for one that is not there."""
+    """All ask for half a GPU with `device: auto`; nothing waits for one that is not there."""
     replicas = graph.http.get("/system-info").json()["replicas"]
-    assert [replica["device"] for replica in replicas] == ["cpu", "cpu"]
+    assert [replica["device"] for replica in replicas] == ["cpu"] * 3
+
+
+def test_a_picture_begins_the_clip(graph: Graph, folder: Path) -> None:
+    """It is the first frame, brought to the video's shape; Open-Sora makes it, and says why."""
+    picture = render(draw_scene(np.random.default_rng(3), background="lake"), 300, 400, 1)[0]
+    file = BytesIO()
+    Image.fromarray((picture * 255).astype(np.uint8)).save(file, "JPEG", quality=95)
+    answer = graph.http.post("/generate", data=SMALL, files={"image": file.getvalue()}).json()
+    assert (answer["success"], answer["backend"]) == (True, "opensora"), answer
+    assert answer["routing"] == "image given: opensora makes videos from images"
+    clip = folder / "picture.mp4"
+    clip.write_bytes(graph.download(answer["video_url"]))
+    expected = picture[:, 50:350, :]
+    shown = Image.fromarray(read_frames(clip, 256)[0]).resize((96, 96), Image.Resampling.BOX)
+    wanted = Image.fromarray((expected * 255).astype(np.uint8)).resize(
+        (96, 96), Image.Resampling.BOX
+    )
+    error = np.square(np.asarray(shown, float) - np.asarray(wanted, float)).mean()
+    assert 10 * np.log10(255**2 / error) > 18
+
+
+def test_the_longest_clip_is_joined_without_a_seam(graph: Graph, folder: Path) -> None:
+    """240 frames, more than any model makes in one go: no frame is missing, black or repeated at
+    the joints."""
+    answer = graph.generate(
+        num_frames="240", num_inference_steps="6", prompt="a red ball moving right over a lake"
+    )
+    assert (answer["backend"], answer["segments"]) == ("opensora", 3)
+    assert answer["routing"].startswith("240 frames: more than mochi's 163")
+    clip = folder / "long.mp4"
+    clip.write_bytes(graph.download(answer["video_url"]))
+    assert mp4.probe(clip).num_frames == 240
+    frames = read_frames(clip, 256).astype(float)
+    moved = np.abs(np.diff(frames, axis=0)).mean(axis=(1, 2, 3))
+    assert frames.mean(axis=(1, 2, 3)).min() > 10
+    assert moved[79:82].min() > 0
+    assert moved[159:162].min() > 0
 
 
 def test_the_same_seed_gives_the_same_bytes(graph: Graph) -> None:
@@ -112,7 +155,7 @@ def test_a_killed_model_costs_its_job_nothing_but_time(graph: Graph) -> None:
 
 def test_a_killed_jobs_replica_loses_nothing(graph: Graph) -> None:
     """Running, waiting, and with a client that waits for the answer: all complete."""
-    graph.until_ready(2)
+    graph.until_ready(3)
     answers: list[dict[str, object]] = []
     running = graph.submit(prefer_backend="painter", prompt="a slow hand")
     graph.until(running, "denoise")
@@ -133,7 +176,7 @@ def test_a_killed_jobs_replica_loses_nothing(graph: Graph) -> None:
 
 def test_health_answers_at_once_while_a_model_works(graph: Graph) -> None:
     """Nobody asks the busy model: its state was pushed."""
-    graph.until_ready(2)
+    graph.until_ready(3)
     job_id = graph.submit(prefer_backend="painter", prompt="a slow hand")
     graph.until(job_id, "denoise")
     began = time.monotonic()
