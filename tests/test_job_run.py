@@ -85,7 +85,9 @@ def test_the_bar_of_three_segments_goes_up_and_never_back(tmp_path: Path) -> Non
         assert len(set(bars)) > 12
         steps = [view.step for view in seen]
         assert steps == sorted(steps)
-        assert {view.phase for view in seen if view.step == 16} == {"denoise", "decode"}
+        # The second segment is decoded before the third one's first step. That its last step is
+        # done and nothing is decoded yet lasts too short a time to be seen for certain.
+        assert {view.phase for view in seen if view.step == 16} - {"denoise"} == {"decode"}
         for view in seen:
             if view.phase in ("denoise", "decode"):
                 # From 2 to 94: 82 for the 24 steps, 10 for the frames of the segments behind.

@@ -139,6 +139,15 @@ def test_a_terminal_shows_a_bar(jobs: CountedJobs, url: str) -> None:
     assert "The service does not answer; trying again" in said
 
 
+@pytest.fixture
+def _interruptible() -> Iterator[None]:
+    """A shell lets what it starts in the background ignore Ctrl-C, these tests perhaps too."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
 def test_ctrl_c_cancels_the_video_on_the_server(jobs: CountedJobs, capsys: Captured) -> None:
     """And says so."""
     jobs.hold = True
@@ -149,6 +158,7 @@ def test_ctrl_c_cancels_the_video_on_the_server(jobs: CountedJobs, capsys: Captu
     assert f"{jobs.last.id} is cancelled." in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("_interruptible")
 def test_ctrl_c_while_the_service_is_away_names_what_cancels(
     jobs: CountedJobs, capsys: Captured
 ) -> None:
