@@ -230,7 +230,12 @@ def test_the_page_fits_phones_and_both_colour_schemes(
 def test_the_swagger_page_shows_every_operation(opened: Opened) -> None:
     """Without a request to anywhere else."""
     opened.goto("/docs")
-    expect(opened.page.locator(".opblock")).to_have_count(7)
+    operations = opened.page.evaluate(
+        "fetch('/openapi.json').then((answer) => answer.json())"
+        ".then(({paths}) => Object.values(paths).flatMap(Object.keys).length)"
+    )
+    assert operations > 10
+    expect(opened.page.locator(".opblock")).to_have_count(operations)
     opened.page.locator("#operations-generate-generate_generate_post").click()
     expect(opened.page.get_by_text("Frames per second.").first).to_be_visible()
     opened.page.wait_for_timeout(300)
