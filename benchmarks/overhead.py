@@ -24,6 +24,7 @@ from deployments.encoder import Encoder
 from deployments.job_run import encode_order
 from deployments.mochi import Mochi
 
+MODEL = "mochi"
 PROMPT = "a red ball moving right over the sea at sunset"
 
 
@@ -33,7 +34,7 @@ class Plain:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._config = shipped_config(folder)
-        (model,) = self._config.models
+        model = next(model for model in self._config.models if model.name == MODEL)
         checkpoint = choose_checkpoint(
             model, published=Mochi.published, bundled=Mochi.bundled, on_gpu=False
         )
@@ -66,6 +67,7 @@ def served(url: str, request: VideoRequest) -> float:
         "num_frames": str(request.num_frames),
         "seed": str(request.seed),
         "num_inference_steps": str(request.num_inference_steps),
+        "prefer_backend": MODEL,
         "lawful_use_consent": "true",
     }
     began = time.perf_counter()
