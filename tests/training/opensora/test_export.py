@@ -46,9 +46,6 @@ def test_an_exported_folder_makes_clips_from_text_and_image(untrained: Path) -> 
     np.testing.assert_array_equal(clips[0], generator("a red ball", 5, 32, seed=0))
 
 
-@pytest.mark.skipif(
-    not (BUNDLED / "model_index.json").exists(), reason="the weights are not trained yet"
-)
 def test_the_bundled_weights_take_at_most_11_megabytes() -> None:
     """They are kept in the repository's history for ever."""
     verify(BUNDLED)
