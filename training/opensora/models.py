@@ -13,16 +13,15 @@ from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTokenizer,
-    T5Config,
     T5EncoderModel,
     T5Tokenizer,
 )
 
 from deployments.models.opensora.packing import pack, position_ids, unpack
 from deployments.models.opensora.transformer_opensora import OpenSoraTransformer3DModel
+from training.models import TEXT_WIDTH, new_text_encoder
 from training.opensora.make_tokenizers import CLIP_TOKENS
 
-TEXT_WIDTH: Final = 96
 POOLED_WIDTH: Final = 64
 TRANSFORMER_CONFIG: Final = {
     "num_layers": 2,
@@ -85,26 +84,6 @@ def new_transformer(seed: int) -> OpenSoraTransformer3DModel:
         nn.init.zeros_(layer.weight)
         nn.init.zeros_(layer.bias)
     return model
-
-
-def new_t5(vocab_size: int, seed: int) -> T5EncoderModel:
-    """An untrained T5 encoder of the bundled size."""
-    torch.manual_seed(seed)
-    return T5EncoderModel(
-        T5Config(
-            vocab_size=vocab_size,
-            d_model=TEXT_WIDTH,
-            d_kv=24,
-            num_heads=4,
-            d_ff=256,
-            num_layers=2,
-            feed_forward_proj="gated-gelu",
-            dropout_rate=0.0,
-            pad_token_id=0,
-            eos_token_id=1,
-            decoder_start_token_id=0,
-        )
-    )
 
 
 def new_clip(tokenizer: CLIPTokenizer, seed: int) -> CLIPTextModel:
@@ -202,7 +181,7 @@ def new_model(checkpoint: Path, seed: int) -> ConditionedVelocity:
         tokenizer,
         new_clip(tokenizer, seed),
         tokenizer_2,
-        new_t5(len(tokenizer_2), seed),
+        new_text_encoder(len(tokenizer_2), seed),
         transformer,
     )
 

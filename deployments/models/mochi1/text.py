@@ -1,10 +1,11 @@
 """Turn prompts into the embeddings that Mochi's transformer reads, and remember the latest ones."""
 
-from collections import OrderedDict
 from dataclasses import dataclass
 
 import torch
 from transformers import PreTrainedTokenizerBase, T5EncoderModel
+
+from deployments.models.prompt_cache import PromptCache
 
 # genmoai/mochi@0c86aeb src/genmo/mochi_preview/pipelines.py (MAX_T5_TOKEN_LENGTH)
 MAX_TOKENS = 256
@@ -40,8 +41,9 @@ class PromptEncoder:
         cache_bytes: int = 64 * 2**20,
     ) -> None:
         self._tokenizer, self._text_encoder = tokenizer, text_encoder
-        self._cache_bytes = cache_bytes
-        self._cache: OrderedDict[str, EncodedPrompt] = OrderedDict()
+        self._cache = PromptCache(
+            self._encode, lambda encoded: encoded.embedding.nbytes, cache_bytes
+        )
 
     def encode(self, prompt: str) -> EncodedPrompt:
         """Return the embedding of `prompt`.
@@ -49,13 +51,7 @@ class PromptEncoder:
         An empty prompt has no tokens and costs no pass: the authors mask all of it out
         (genmoai/mochi@0c86aeb pipelines.py, get_conditioning_for_prompts).
         """
-        if prompt not in self._cache:
-            self._cache[prompt] = self._encode(prompt)
-        self._cache.move_to_end(prompt)
-        encoded = self._cache[prompt]
-        while len(self._cache) > 1 and self._kept_bytes() > self._cache_bytes:
-            self._cache.popitem(last=False)
-        return encoded
+        return self._cache.get(prompt)
 
     @torch.no_grad()
     def _encode(self, prompt: str) -> EncodedPrompt:
@@ -71,6 +67,3 @@ class PromptEncoder:
         batch = torch.tensor([ids], device=self._text_encoder.device)
         embedding: torch.Tensor = self._text_encoder(batch).last_hidden_state
         return EncodedPrompt(embedding.cpu(), truncated)
-
-    def _kept_bytes(self) -> int:
-        return sum(encoded.embedding.nbytes for encoded in self._cache.values())

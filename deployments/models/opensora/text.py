@@ -5,13 +5,13 @@ padding is not masked, and CLIP's pooled state.
 """
 
 import re
-from collections import OrderedDict
 from dataclasses import dataclass
 
 import torch
 from transformers import CLIPTextModel, PreTrainedTokenizerBase, T5EncoderModel
 
 from deployments.models.opensora.sampling import TextEmbedding
+from deployments.models.prompt_cache import PromptCache
 
 # hpcaitech/Open-Sora@7ad6a96: T5's length of the released model.
 MAX_TOKENS = 512
@@ -77,18 +77,11 @@ class PromptEncoder:
         self._tokenizer, self._text_encoder = tokenizer, text_encoder
         self._tokenizer_2, self._text_encoder_2 = tokenizer_2, text_encoder_2
         self.max_tokens: int = min(tokenizer_2.model_max_length, MAX_TOKENS)
-        self._cache_bytes = cache_bytes
-        self._cache: OrderedDict[str, EncodedPrompt] = OrderedDict()
+        self._cache = PromptCache(self._encode, _size_bytes, cache_bytes)
 
     def encode(self, prompt: str) -> EncodedPrompt:
         """Return the embedding of `prompt`, to which nothing is added; see `prompt_with_suffix`."""
-        if prompt not in self._cache:
-            self._cache[prompt] = self._encode(prompt)
-        self._cache.move_to_end(prompt)
-        encoded = self._cache[prompt]
-        while len(self._cache) > 1 and self._kept_bytes() > self._cache_bytes:
-            self._cache.popitem(last=False)
-        return encoded
+        return self._cache.get(prompt)
 
     @torch.no_grad()
     def _encode(self, prompt: str) -> EncodedPrompt:
@@ -112,6 +105,6 @@ class PromptEncoder:
         ids: torch.Tensor = encoded.input_ids
         return ids
 
-    def _kept_bytes(self) -> int:
-        kept = (encoded.embedding for encoded in self._cache.values())
-        return sum(embedding.sequence.nbytes + embedding.pooled.nbytes for embedding in kept)
+
+def _size_bytes(encoded: EncodedPrompt) -> int:
+    return encoded.embedding.sequence.nbytes + encoded.embedding.pooled.nbytes
