@@ -22,8 +22,8 @@ from deployments.core.config import ServiceConfig
 from deployments.core.errors import BackendUnavailable, InvalidRequest, VideoServiceError
 from deployments.core.events import JobPage, JobView, ServiceState
 from deployments.core.log import logger
-from deployments.core.service import JobsService, Order
-from deployments.core.spec import ModelCard, VideoRequest
+from deployments.core.service import JobQuery, JobsService, Submission
+from deployments.core.spec import ModelCard
 from deployments.lost import cause_of, is_away, is_stopping
 from deployments.routes import (
     generate,
@@ -160,23 +160,17 @@ class RemoteJobs:
         self._retry_for_s = retry_for_s
         self._pause_s = pause_s
 
-    async def submit(
-        self,
-        job_id: str,
-        request: VideoRequest,
-        image: bytes | None,
-        remixed_from: str | None = None,
-    ) -> JobView:
+    async def submit(self, submission: Submission) -> JobView:
         """See `JobsService.submit`."""
-        return await self._call("submit", job_id, request, image, remixed_from)
+        return await self._call("submit", submission)
 
     async def get(self, job_id: str) -> JobView:
         """See `JobsService.get`."""
         return await self._call("get", job_id)
 
-    async def list_jobs(self, after: str | None, limit: int, order: Order) -> JobPage:
+    async def list_jobs(self, query: JobQuery) -> JobPage:
         """See `JobsService.list_jobs`."""
-        return await self._call("list_jobs", after, limit, order)
+        return await self._call("list_jobs", query)
 
     async def wait(self, job_id: str, timeout_s: float) -> JobView:
         """See `JobsService.wait`; a slice is at most 2 s, so that it never holds up a shutdown."""

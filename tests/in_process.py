@@ -12,7 +12,7 @@ from PIL import Image
 from deployments.core.checkpoints import Checkpoint
 from deployments.core.config import ModelConfig, ServiceConfig
 from deployments.core.events import Frames, ReplicaState, Wanted
-from deployments.core.service import new_job_id
+from deployments.core.service import Submission, new_job_id
 from deployments.core.spec import VideoRequest
 from deployments.encoder import Encoder
 from deployments.jobs import Jobs
@@ -78,7 +78,7 @@ async def make(
     values = {"width": 256, "height": 256, "num_frames": 13, "seed": 7} | changes
     request = VideoRequest(prompt=prompt, has_image=image is not None, **values)
     job_id = new_job_id()
-    await jobs.submit(job_id, request, image)
+    await jobs.submit(Submission(job_id=job_id, request=request, image=image))
     return job_id
 
 

@@ -29,6 +29,7 @@ from deployments.core.events import (
     ServiceState,
 )
 from deployments.core.routing import route
+from deployments.core.service import JobQuery, Submission
 from deployments.core.spec import ModelCard, VideoRequest, resolve
 from deployments.ingress import create_app
 
@@ -79,20 +80,15 @@ class ScriptedJobs:
         self.cancelled: list[str] = []
         self.replicas: tuple[ReplicaState, ...] = (replica(),)
 
-    async def submit(
-        self,
-        job_id: str,
-        request: VideoRequest,
-        image: bytes | None,
-        remixed_from: str | None = None,
-    ) -> JobView:
+    async def submit(self, submission: Submission) -> JobView:
+        job_id, request = submission.job_id, submission.request
         if self.refuse:
             raise self.refuse
         way = route(request, self.cards)
         name = way.models[0]
         card = next(card for card in self.cards if card.name == name)
         spec = resolve(request, card)
-        self.images.append(image)
+        self.images.append(submission.image)
         self.requests.append(request)
         self.jobs[job_id] = JobView(
             id=job_id,
@@ -120,7 +116,8 @@ class ScriptedJobs:
             file_bytes=None,
             error_code=None,
             error_message=None,
-            remixed_from=remixed_from,
+            remixed_from=submission.remixed_from,
+            caller=submission.caller,
             seconds_left=30.0,
         )
         if not self.hold:
@@ -133,17 +130,17 @@ class ScriptedJobs:
             raise NotFound("There is no such job.")
         return self.jobs[job_id]
 
-    async def list_jobs(self, after: str | None, limit: int, order: str) -> JobPage:
+    async def list_jobs(self, query: JobQuery) -> JobPage:
         self._must_be_up()
-        jobs = list(self.jobs.values())
-        if order == "desc":
-            jobs.reverse()
-        if after is not None:
-            ids = [job.id for job in jobs]
-            if after not in ids:
-                raise InvalidRequest("after", f"there is no video {after!r}")
-            jobs = jobs[ids.index(after) + 1 :]
-        return JobPage(jobs=tuple(jobs[:limit]), has_more=len(jobs) > limit)
+        ids = list(self.jobs)
+        if query.order == "desc":
+            ids.reverse()
+        if query.after is not None:
+            if query.after not in ids:
+                raise InvalidRequest("after", f"there is no video {query.after!r}")
+            ids = ids[ids.index(query.after) + 1 :]
+        found = [job for job in map(self.jobs.__getitem__, ids) if _matches(job, query)]
+        return JobPage(jobs=tuple(found[: query.limit]), has_more=len(found) > query.limit)
 
     async def wait(self, job_id: str, timeout_s: float) -> JobView:
         deadline = time.monotonic() + timeout_s
@@ -225,6 +222,15 @@ class ScriptedJobs:
     def _must_be_up(self) -> None:
         if self.down:
             raise VideoServiceError("The jobs deployment does not answer.")
+
+
+def _matches(job: JobView, query: JobQuery) -> bool:
+    return (
+        query.search.lower() in job.prompt.lower()
+        and query.caller in (None, job.caller)
+        and query.model in (None, job.model)
+        and query.status in (None, job.status)
+    )
 
 
 def replica(

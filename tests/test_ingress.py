@@ -21,6 +21,7 @@ from deployments.core.errors import (
     QueueFull,
     VideoServiceError,
 )
+from deployments.core.service import Submission
 from deployments.core.spec import VideoRequest
 from deployments.ingress import Ingress, RemoteJobs, create_app
 from deployments.lost import cause_of
@@ -29,6 +30,7 @@ from tests.painter import Painter
 from tests.scripted_jobs import MOCHI, form, service_config
 
 REQUEST = VideoRequest(prompt="a red ball", seed=1)
+SUBMISSION = Submission(job_id="video_1", request=REQUEST, image=b"image")
 
 
 class Handle:
@@ -69,7 +71,7 @@ def test_an_error_of_ours_arrives_as_it_was_raised(error: Exception) -> None:
     """Without Ray's wrapping, whose text holds a traceback."""
     jobs = RemoteJobs(Handle(error))  # type: ignore[arg-type]
     with pytest.raises(type(error)) as caught:
-        asyncio.run(jobs.submit("video_1", REQUEST, None))
+        asyncio.run(jobs.submit(SUBMISSION))
     assert type(caught.value) is type(error)
     assert str(caught.value) == str(error)
 
@@ -83,8 +85,8 @@ def test_a_call_is_made_again_when_the_jobs_replica_died(lost: Exception) -> Non
     """The same job id again, so that nothing is made twice."""
     handle = Handle(lost, lost, "the job")
     jobs = RemoteJobs(handle, pause_s=0.001)  # type: ignore[arg-type]
-    assert asyncio.run(jobs.submit("video_1", REQUEST, b"image")) == "the job"
-    assert handle.calls == [("submit", ("video_1", REQUEST, b"image", None))] * 3
+    assert asyncio.run(jobs.submit(SUBMISSION)) == "the job"
+    assert handle.calls == [("submit", (SUBMISSION,))] * 3
 
 
 def test_a_jobs_replica_that_stays_away_is_unavailable() -> None:

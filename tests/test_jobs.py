@@ -9,6 +9,7 @@ import pytest
 
 from deployments.core.errors import BackendUnavailable, InvalidRequest, NotFound, QueueFull
 from deployments.core.job_store import JobStore
+from deployments.core.service import JobQuery, Submission
 from deployments.core.spec import VideoRequest
 from tests.core.test_job_store import SPEC
 from tests.in_process import make, painter_config, running, until, until_done
@@ -179,7 +180,8 @@ def test_a_repeated_submit_is_one_job(tmp_path: Path) -> None:
     async def test() -> None:
         async with running(painter_config(tmp_path)) as jobs:
             request = VideoRequest(prompt="a red ball", seed=1, width=256, height=256)
-            views = [await jobs.submit("same", request, None) for _ in range(2)]
+            same = Submission(job_id="same", request=request)
+            views = [await jobs.submit(same) for _ in range(2)]
             assert views[0].id == views[1].id
             assert (await until_done(jobs, "same")).attempts == 1
 
@@ -240,7 +242,7 @@ def test_a_dead_owners_job_is_taken_over_at_once(tmp_path: Path) -> None:
         store = JobStore(config.resolved_database_url)
         dead_owner = f"{platform.node()}:999999:1.00"
         request = VideoRequest(prompt="left behind", seed=1, width=256, height=256)
-        store.submit("left", request, None, ["mochi"])
+        store.submit(Submission(job_id="left", request=request), ["mochi"])
         store.claim("left", dead_owner, time.time() + 1000, SPEC)
         store.started("left", dead_owner)
         async with running(config) as jobs:
@@ -257,7 +259,7 @@ def test_a_job_whose_processes_keep_dying_fails_as_interrupted(tmp_path: Path) -
         config = painter_config(tmp_path, max_attempts=1)
         store = JobStore(config.resolved_database_url)
         request = VideoRequest(prompt="left behind", seed=1, width=256, height=256)
-        store.submit("left", request, None, ["mochi"])
+        store.submit(Submission(job_id="left", request=request), ["mochi"])
         store.claim("left", "elsewhere:1:1.00", time.time() - 1, SPEC)
         store.started("left", "elsewhere:1:1.00")
         async with running(config) as jobs:
@@ -300,7 +302,9 @@ def test_a_job_that_a_new_config_cannot_serve_fails_and_holds_nobody_up(
         request = VideoRequest(
             prompt="from before", seed=1, width=256, height=256, num_frames=frames
         )
-        JobStore(config.resolved_database_url).submit("old", request, None, [candidate])
+        JobStore(config.resolved_database_url).submit(
+            Submission(job_id="old", request=request), [candidate]
+        )
         async with running(config) as jobs:
             assert (await until_done(jobs, await make(jobs))).status == "completed"
             view = await until_done(jobs, "old")
@@ -347,14 +351,14 @@ def test_the_jobs_are_listed_with_their_places(tmp_path: Path) -> None:
         async with running(painter_config(tmp_path)) as jobs:
             ids = [await make(jobs, "a slow hand") for _ in range(3)]
             await until(jobs, ids[0], "denoise")
-            page = await jobs.list_jobs(None, 2, "desc")
+            page = await jobs.list_jobs(JobQuery(limit=2))
             assert [job.id for job in page.jobs] == [ids[2], ids[1]]
             assert [job.queue_position for job in page.jobs] == [2, 1]
             assert page.has_more
-            page = await jobs.list_jobs(ids[1], 2, "desc")
+            page = await jobs.list_jobs(JobQuery(after=ids[1], limit=2))
             assert ([job.id for job in page.jobs], page.has_more) == ([ids[0]], False)
             with pytest.raises(InvalidRequest, match="after: there is no video 'never'"):
-                await jobs.list_jobs("never", 2, "asc")
+                await jobs.list_jobs(JobQuery(after="never", order="asc"))
 
     run(test())
 

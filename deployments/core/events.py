@@ -148,7 +148,11 @@ class Wanted(Frozen):
 class JobView(Frozen):
     """A job as everyone outside the job table sees it.
 
-    `seconds_left` is a guess, and None for a job that is done.
+    Attributes:
+        caller: the name of the API key that it came with; "" without keys.
+        sequence: the number of its last change, one count for all jobs.
+        changed_at: when that was, in Unix seconds.
+        seconds_left: a guess; None for a job that is done.
     """
 
     id: str
@@ -177,12 +181,24 @@ class JobView(Frozen):
     error_code: str | None
     error_message: str | None
     remixed_from: str | None = None
+    caller: str = ""
+    pinned: bool = False
+    sequence: int = 0
+    changed_at: float = 0.0
     seconds_left: float | None = None
 
     @property
     def done(self) -> bool:
         """Whether the job has reached its last state."""
         return self.status in ("completed", "failed")
+
+
+class DeletedJob(Frozen):
+    """What is left of a deleted job; `sequence` is the number of its deletion among the changes."""
+
+    id: str
+    caller: str
+    sequence: int
 
 
 class JobPage(Frozen):

@@ -20,96 +20,42 @@ import sqlalchemy as sa
 from deployments.core import database
 from deployments.core.errors import Cancelled
 from deployments.core.events import Phase
-from deployments.core.job_table import Job, deleted_jobs, job_of, jobs, without_image
-from deployments.core.spec import VideoRequest, VideoSpec
+from deployments.core.job_queries import JobQueries
+from deployments.core.job_table import Job, counters, deleted_jobs, jobs
+from deployments.core.service import Submission
+from deployments.core.spec import VideoSpec
 
 # Callers find all about jobs here.
 __all__ = ["Job", "JobStore"]
 
 
-class JobStore:
+class JobStore(JobQueries):
     """The table behind one SQLAlchemy URL; the schema is brought up to date on opening."""
 
     def __init__(self, url: str) -> None:
-        self._engine = database.connect(url)
+        super().__init__(url)
         database.migrate(self._engine)
 
     def close(self) -> None:
         """Give the connections back."""
         self._engine.dispose()
 
-    # --- reading ---------------------------------------------------------------------------------
-
-    def get(self, job_id: str) -> Job | None:
-        """Return the job, or None."""
-        found = self._select(jobs.c.id == job_id)
-        return found[0] if found else None
-
-    def by_file_name(self, file_name: str) -> Job | None:
-        """Return the job that owns this file, or None."""
-        found = self._select(jobs.c.file_name == file_name)
-        return found[0] if found else None
-
-    def queued(self) -> list[Job]:
-        """Return the waiting jobs, oldest first."""
-        return self._select(jobs.c.status == "queued")
-
-    def in_progress(self) -> list[Job]:
-        """Return the running jobs of every owner, oldest first."""
-        return self._select(jobs.c.status == "in_progress")
-
-    def page(self, after: str | None, limit: int, *, descending: bool) -> list[Job] | None:
-        """Return up to `limit` jobs of any state that follow the job `after` in the order in which
-        they came, or the opposite one; None when there never was a job `after`."""
-        conditions = []
-        if after is not None:
-            if (start := self._number(after)) is None:
-                return None
-            conditions.append(jobs.c.number < start if descending else jobs.c.number > start)
-        order = jobs.c.number.desc() if descending else jobs.c.number.asc()
-        query = sa.select(*without_image).where(*conditions).order_by(order).limit(limit)
-        with self._engine.connect() as connection:
-            return [job_of(row) for row in connection.execute(query)]
-
-    def position(self, number: int) -> int:
-        """Return how many waiting jobs stand before the one with this number, plus one."""
-        return self._count(jobs.c.status == "queued", jobs.c.number < number) + 1
-
-    def count_queued(self) -> int:
-        """Return how many jobs wait."""
-        return self._count(jobs.c.status == "queued")
-
-    def image(self, job_id: str) -> bytes | None:
-        """Return the job's input image, if it has one."""
-        with self._engine.connect() as connection:
-            return connection.scalar(sa.select(jobs.c.image).where(jobs.c.id == job_id))
-
     # --- the life of a job -----------------------------------------------------------------------
 
-    def submit(
-        self,
-        job_id: str,
-        request: VideoRequest,
-        image: bytes | None,
-        candidates: Sequence[str],
-        routing: str = "",
-        remixed_from: str | None = None,
-    ) -> bool:
-        """Add a waiting job; False when the id is there already (a repeated call).
+    def submit(self, submission: Submission, candidates: Sequence[str], routing: str = "") -> bool:
+        """Add a waiting job; False when its id, or the caller's idempotency key, is there already.
 
-        Args:
-            routing: why it is those candidates.
-            remixed_from: the job whose recipe it has.
+        Args: routing: why it is those candidates.
         """
         row = {
-            "id": job_id,
+            "id": submission.job_id,
             "status": "queued",
             "phase": "queued",
             "progress": 0,
             "step": 0,
             "num_steps": 0,
-            "request": request.model_dump(mode="json"),
-            "image": image,
+            "request": submission.request.model_dump(mode="json"),
+            "image": submission.image,
             "candidates": list(candidates),
             "model": candidates[0],
             "routing": routing,
@@ -120,7 +66,13 @@ class JobStore:
             "attempts": 0,
             "cancel_requested": False,
             "created_at": time.time(),
-            "remixed_from": remixed_from,
+            "remixed_from": submission.remixed_from,
+            "caller": submission.caller,
+            "idempotency_key": submission.idempotency_key,
+            "fingerprint": submission.fingerprint,
+            "deadline_at": submission.deadline_at,
+            "pinned": False,
+            "changed_at": time.time(),
         }
         try:
             with self._engine.begin() as connection:
@@ -129,6 +81,7 @@ class JobStore:
                         connection.scalar(sa.select(sa.func.max(table.c.number))) or 0
                         for table in (jobs, deleted_jobs)
                     )
+                row["sequence"] = _next_change(connection)
                 connection.execute(jobs.insert().values(row))
         except sa.exc.IntegrityError:
             return False
@@ -232,7 +185,9 @@ class JobStore:
             )
             if number is None:
                 return False
-            connection.execute(deleted_jobs.insert().values(id=job_id, number=number))
+            gone = {"id": job_id, "number": number, "sequence": _next_change(connection)}
+            caller = sa.select(jobs.c.caller).where(jobs.c.number == number).scalar_subquery()
+            connection.execute(deleted_jobs.insert().values(**gone, caller=caller))
             connection.execute(jobs.delete().where(jobs.c.number == number))
         return True
 
@@ -241,35 +196,30 @@ class JobStore:
     def renew(self, owner: str, lease_until: float) -> list[str]:
         """Extend the owner's leases; return those of its jobs that somebody wants cancelled."""
         mine = (jobs.c.owner == owner, jobs.c.status == "in_progress")
-        self._update(mine, lease_until=lease_until)
         wanted = sa.select(jobs.c.id).where(*mine, jobs.c.cancel_requested)
-        with self._engine.connect() as connection:
+        with self._engine.begin() as connection:
+            connection.execute(jobs.update().where(*mine).values(lease_until=lease_until))
             return list(connection.scalars(wanted))
 
     # --- inside ----------------------------------------------------------------------------------
 
-    def _select(self, *conditions: sa.ColumnElement[bool]) -> list[Job]:
-        query = sa.select(*without_image).where(*conditions).order_by(jobs.c.number)
-        with self._engine.connect() as connection:
-            return [job_of(row) for row in connection.execute(query)]
-
-    def _number(self, job_id: str) -> int | None:
-        """Return where the job stands, or stood."""
-        with self._engine.connect() as connection:
-            for table in (jobs, deleted_jobs):
-                query = sa.select(table.c.number).where(table.c.id == job_id)
-                if (number := connection.scalar(query)) is not None:
-                    return int(number)
-        return None
-
-    def _count(self, *conditions: sa.ColumnElement[bool]) -> int:
-        query = sa.select(sa.func.count()).select_from(jobs).where(*conditions)
-        with self._engine.connect() as connection:
-            return int(connection.scalar(query) or 0)
-
     def _update(self, conditions: Sequence[sa.ColumnElement[bool]], **values: Any) -> bool:
+        """Change rows in a way that the outside may see, as one change; False when none fits."""
         with self._engine.begin() as connection:
+            values |= {"sequence": _next_change(connection), "changed_at": time.time()}
             return connection.execute(jobs.update().where(*conditions).values(values)).rowcount > 0
+
+
+def _next_change(connection: sa.Connection) -> int:
+    """Return the number of the next change. The counter's row is locked until the transaction ends,
+    so that changes become visible in the order of their numbers."""
+    count = (
+        counters.update()
+        .where(counters.c.name == "changes")
+        .values(value=counters.c.value + 1)
+        .returning(counters.c.value)
+    )
+    return int(connection.execute(count).scalar_one())
 
 
 def _owned(job_id: str, owner: str) -> tuple[sa.ColumnElement[bool], ...]:

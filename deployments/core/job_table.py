@@ -41,10 +41,26 @@ jobs = sa.Table(
     sa.Column("started_at", sa.Float),
     sa.Column("finished_at", sa.Float),
     sa.Column("remixed_from", sa.String),
+    sa.Column("caller", sa.String),
+    sa.Column("idempotency_key", sa.String),
+    sa.Column("fingerprint", sa.String),
+    sa.Column("deadline_at", sa.Float),
+    sa.Column("pinned", sa.Boolean),
+    sa.Column("sequence", sa.Integer),
+    sa.Column("changed_at", sa.Float),
 )
 # Where a deleted job stood, so that a list can still be read on from it; nothing else is kept.
 deleted_jobs = sa.Table(
-    "deleted_jobs", metadata, sa.Column("id", sa.String), sa.Column("number", sa.Integer)
+    "deleted_jobs",
+    metadata,
+    sa.Column("id", sa.String),
+    sa.Column("number", sa.Integer),
+    sa.Column("caller", sa.String),
+    sa.Column("sequence", sa.Integer),
+)
+# `changes` counts every change that the outside may see: the row's new number is its `sequence`.
+counters = sa.Table(
+    "counters", metadata, sa.Column("name", sa.String), sa.Column("value", sa.Integer)
 )
 # The image may be megabytes: it is read only by the run that needs it.
 without_image = [column for column in jobs.c if column.name != "image"]
@@ -52,7 +68,16 @@ without_image = [column for column in jobs.c if column.name != "image"]
 
 @dataclass(frozen=True)
 class Job:
-    """One row of the table, without its image."""
+    """One row of the table, without its image.
+
+    Attributes:
+        caller: the name of the API key that it came with; "" without keys.
+        fingerprint: of what the client sent, so that a repeated request is known again.
+        deadline_at: when it is of no use any more, in Unix seconds.
+        pinned: kept when old videos are removed.
+        sequence: the number of its last change, one count for all jobs.
+        changed_at: when that was.
+    """
 
     number: int
     id: str
@@ -79,6 +104,13 @@ class Job:
     started_at: float | None
     finished_at: float | None
     remixed_from: str | None
+    caller: str
+    idempotency_key: str | None
+    fingerprint: str
+    deadline_at: float | None
+    pinned: bool
+    sequence: int
+    changed_at: float
 
 
 def job_of(row: sa.Row[Any]) -> Job:

@@ -8,35 +8,69 @@
 import secrets
 from typing import Literal, Protocol
 
-from deployments.core.events import JobPage, JobView, ServiceState
-from deployments.core.spec import VideoRequest
+from deployments.core.events import JobPage, JobStatus, JobView, ServiceState
+from deployments.core.spec import Frozen, VideoRequest
 
 Order = Literal["asc", "desc"]
+
+
+class Submission(Frozen):
+    """A new job, as a door hands it in.
+
+    Attributes:
+        image: the first frame, as `core.images` left it.
+        remixed_from: the job whose recipe it has.
+        caller: the name of the API key it came with; "" without keys.
+        idempotency_key: a second submission of the caller with the same key is the same job.
+        fingerprint: of what the client sent, before the service filled anything in; "" for none.
+        is_retry: the client says that it repeats a call that got no answer.
+        deadline_at: Unix seconds after which nobody wants the video.
+    """
+
+    job_id: str
+    request: VideoRequest
+    image: bytes | None = None
+    remixed_from: str | None = None
+    caller: str = ""
+    idempotency_key: str | None = None
+    fingerprint: str = ""
+    is_retry: bool = False
+    deadline_at: float | None = None
+
+
+class JobQuery(Frozen):
+    """Which jobs to list.
+
+    Attributes:
+        after: the job that stands before the first one wanted.
+        order: the newest come first with `desc`.
+        caller: whose jobs; None for everybody's.
+        search: a part of the prompt, in any case of its letters.
+    """
+
+    after: str | None = None
+    limit: int = 20
+    order: Order = "desc"
+    caller: str | None = None
+    search: str = ""
+    model: str | None = None
+    status: JobStatus | None = None
 
 
 class JobsService(Protocol):
     """Submit, watch and cancel jobs."""
 
-    async def submit(
-        self,
-        job_id: str,
-        request: VideoRequest,
-        image: bytes | None,
-        remixed_from: str | None = None,
-    ) -> JobView:
+    async def submit(self, submission: Submission) -> JobView:
         """Store a new job, durably, before answering. The same `job_id` again returns the job that
-        is there.
-
-        Args: remixed_from: the job whose recipe it has.
-        Raises: InvalidRequest, BackendUnavailable, QueueFull, InsufficientDisk.
+        is there. Raises: InvalidRequest, BackendUnavailable, QueueFull, InsufficientDisk.
         """
 
     async def get(self, job_id: str) -> JobView:
         """Return the job. Raises: NotFound."""
 
-    async def list_jobs(self, after: str | None, limit: int, order: Order) -> JobPage:
-        """Return the jobs that follow the job `after`, or the first ones: the newest come first
-        with `desc`. Raises: InvalidRequest: there never was such a job."""
+    async def list_jobs(self, query: JobQuery) -> JobPage:
+        """Return the jobs that follow the job `query.after`, or the first ones. Raises:
+        InvalidRequest: there never was such a job."""
 
     async def wait(self, job_id: str, timeout_s: float) -> JobView:
         """Return the job as soon as it is done, else as it is after `timeout_s` (at most 2 s, so

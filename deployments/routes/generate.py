@@ -18,8 +18,7 @@ from deployments.core.config import ServiceConfig
 from deployments.core.errors import StoredError, VideoServiceError
 from deployments.core.events import JobView
 from deployments.core.routing import route
-from deployments.core.service import JobsService, new_job_id
-from deployments.core.spec import VideoRequest
+from deployments.core.service import JobsService, Submission, new_job_id
 from deployments.routes.body import MULTIPART, URLENCODED, read_parts
 from deployments.routes.door import Door, DoorDep
 from deployments.routes.forms import form_schema, read_generate
@@ -146,10 +145,10 @@ async def generate(
     video_request, upload = read_generate(parts, door.cards)
     route(video_request, door.cards)
     image = None if upload is None else await door.read_image(upload)
+    submission = Submission(job_id=new_job_id(), request=video_request, image=image)
     if _wants_async(prefer):
-        job = await door.jobs.submit(new_job_id(), video_request, image)
-        return _accepted(job.id)
-    job = await _submit_and_wait(request, door, video_request, image)
+        return _accepted((await door.jobs.submit(submission)).id)
+    job = await _submit_and_wait(request, door, submission)
     if job.error_code is not None:
         raise StoredError(job.error_code, job.error_message or "The generation failed.")
     return JSONResponse(_result(job, door.config).model_dump())
@@ -169,12 +168,10 @@ def _accepted(job_id: str) -> JSONResponse:
     )
 
 
-async def _submit_and_wait(
-    request: Request, door: Door, video_request: VideoRequest, image: bytes | None
-) -> JobView:
+async def _submit_and_wait(request: Request, door: Door, submission: Submission) -> JobView:
     """Return the job when it is done; whatever ends the waiting earlier cancels the job."""
-    job_id = new_job_id()
-    submitted = door.start(door.jobs.submit(job_id, video_request, image))
+    job_id = submission.job_id
+    submitted = door.start(door.jobs.submit(submission))
     done = False
     try:
         await asyncio.shield(submitted)

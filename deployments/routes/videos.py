@@ -8,9 +8,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 
 from deployments.core.errors import InvalidRequest, UnsupportedOperation
-from deployments.core.events import JobView
+from deployments.core.events import JobStatus, JobView
 from deployments.core.routing import route
-from deployments.core.service import JobsService, Order, new_job_id
+from deployments.core.service import JobQuery, JobsService, Order, Submission, new_job_id
 from deployments.core.spec import VideoRequest
 from deployments.routes.body import JSON, MULTIPART, URLENCODED, Part, read_parts
 from deployments.routes.door import Door, DoorDep
@@ -159,7 +159,10 @@ async def submit(
     with _in_openais_words():
         route(wanted, door.cards)
         seen = None if image is None else await door.read_image(image)
-        return await door.jobs.submit(new_job_id(), wanted, seen, remixed_from)
+        submission = Submission(
+            job_id=new_job_id(), request=wanted, image=seen, remixed_from=remixed_from
+        )
+        return await door.jobs.submit(submission)
 
 
 @contextmanager
@@ -187,9 +190,21 @@ async def list_videos(
     ] = None,
     limit: Annotated[int, Query(ge=1, le=100, description="Videos on a page.")] = 20,
     order: Annotated[Order, Query(description="`desc`: the newest first.")] = "desc",
+    search: Annotated[
+        str, Query(max_length=200, description="A part of the prompt.", examples=["ball"])
+    ] = "",
+    model: Annotated[
+        str | None, Query(max_length=64, description="Those of one model.", examples=[None])
+    ] = None,
+    status: Annotated[
+        JobStatus | None, Query(description="Those in one state.", examples=[None])
+    ] = None,
 ) -> VideoList:
     """Return the videos of both doors, page by page; a deleted one is still good for `after`."""
-    return video_list(await door.jobs.list_jobs(after, limit, order))
+    query = JobQuery(
+        after=after, limit=limit, order=order, search=search, model=model, status=status
+    )
+    return video_list(await door.jobs.list_jobs(query))
 
 
 @router.get("/{video_id}", summary="Get a video's progress", responses=MISSING)

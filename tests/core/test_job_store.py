@@ -1,11 +1,13 @@
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from deployments.core import database
 from deployments.core.job_store import JobStore
+from deployments.core.service import JobQuery, Order, Submission
 from deployments.core.spec import VideoRequest, VideoSpec, resolve
 from tests.core.test_spec import card
 
@@ -23,8 +25,12 @@ def store(url: str) -> JobStore:
     return JobStore(url)
 
 
+def submission(job_id: str, **changes: Any) -> Submission:
+    return Submission(job_id=job_id, request=REQUEST, **changes)
+
+
 def submit(store: JobStore, job_id: str, image: bytes | None = None) -> None:
-    assert store.submit(job_id, REQUEST, image, ["mochi"])
+    assert store.submit(submission(job_id, image=image), ["mochi"])
 
 
 def claim(store: JobStore, job_id: str, owner: str = "a") -> bool:
@@ -51,7 +57,7 @@ def test_a_job_goes_through_its_life(store: JobStore) -> None:
 def test_the_same_id_again_adds_nothing(store: JobStore) -> None:
     """A repeated submit is not a second job."""
     submit(store, "j")
-    assert not store.submit("j", REQUEST, None, ["mochi"])
+    assert not store.submit(submission("j"), ["mochi"])
     assert len(store.queued()) == 1
 
 
@@ -161,7 +167,7 @@ def test_a_file_name_belongs_to_one_job(store: JobStore) -> None:
 
 def test_a_job_keeps_the_reason_for_its_model(store: JobStore) -> None:
     """From the door, and from the moment a model was free."""
-    assert store.submit("j", REQUEST, None, ["mochi", "opensora"], "only these two")
+    assert store.submit(submission("j"), ["mochi", "opensora"], "only these two")
     assert store.claim("j", "a", time.time() + 10, SPEC, "only these two; mochi was free")
     job = store.get("j")
     assert job is not None
@@ -170,7 +176,7 @@ def test_a_job_keeps_the_reason_for_its_model(store: JobStore) -> None:
 
 def test_a_refused_job_waits_for_its_other_models_without_an_attempt(store: JobStore) -> None:
     """Its image is still there, and it stands where it stood."""
-    assert store.submit("j", REQUEST, b"image", ["mochi", "opensora"])
+    assert store.submit(submission("j", image=b"image"), ["mochi", "opensora"])
     submit(store, "later")
     claim(store, "j")
     store.started("j", "a")
@@ -193,7 +199,8 @@ def test_the_steps_of_all_segments_are_counted(store: JobStore) -> None:
 
 
 def ids(store: JobStore, after: str | None, limit: int, *, descending: bool) -> list[str] | None:
-    found = store.page(after, limit, descending=descending)
+    order: Order = "desc" if descending else "asc"
+    found = store.page(JobQuery(after=after, limit=limit, order=order))
     return None if found is None else [job.id for job in found]
 
 
@@ -235,10 +242,44 @@ def test_a_list_is_read_on_from_a_deleted_job(store: JobStore, descending: bool)
     assert ids(store, "c", 9, descending=descending) == (["a"] if descending else ["d"])
 
 
+def test_the_list_is_searched_and_filtered(store: JobStore) -> None:
+    """By a part of the prompt as it stands there, by model, state and caller."""
+    for name, prompt in (("a", "A red ball, 100%"), ("b", "a blue cube"), ("c", "a red_cube")):
+        request = REQUEST.model_copy(update={"prompt": prompt})
+        caller = "alice" if name == "a" else "bob"
+        store.submit(Submission(job_id=name, request=request, caller=caller), ["mochi"])
+    store.request_cancel("b")
+
+    def found(**query: Any) -> list[str]:
+        return [job.id for job in store.page(JobQuery(**query)) or ()]
+
+    assert found(search="RED") == ["c", "a"]
+    assert found(search="100%") == ["a"]
+    assert found(search="d_c") == ["c"]
+    assert found(status="failed") == ["b"]
+    assert found(status="queued", caller="bob") == ["c"]
+    assert found(model="opensora") == []
+
+
+def test_every_change_has_the_next_number(store: JobStore) -> None:
+    """One count for all jobs, so that a reader can ask what came since; a lease is no change."""
+    submit(store, "a")
+    submit(store, "b")
+    claim(store, "a")
+    assert [job.sequence for job in store.changed_after(0, 9)] == [2, 3]
+    assert [job.id for job in store.changed_after(2, 9)] == ["a"]
+    store.renew("a", time.time() + 10)
+    assert store.last_change() == 3
+    store.request_cancel("b")
+    store.delete("b")
+    assert [(gone.id, gone.sequence) for gone in store.deleted_after(3, 9)] == [("b", 5)]
+    assert store.changed_after(3, 9) == []
+
+
 def test_a_remix_knows_where_it_came_from(store: JobStore) -> None:
     """Also when that job is gone."""
     submit(store, "j")
-    store.submit("k", REQUEST, None, ["mochi"], remixed_from="j")
+    store.submit(submission("k", remixed_from="j"), ["mochi"])
     assert [job.remixed_from for job in store.queued()] == [None, "j"]
 
 

@@ -1,0 +1,76 @@
+"""What the outside sees of a job: its row, its place among the waiting, and how long it takes."""
+
+import time
+
+from deployments.core.events import JobView
+from deployments.core.job_store import Job, JobStore
+from deployments.dispatcher import Dispatcher
+from deployments.job_run import Db
+
+
+class JobViews:
+    """Turns rows into views."""
+
+    def __init__(self, dispatcher: Dispatcher, *, store: JobStore, db: Db) -> None:
+        self._dispatcher, self._store, self._db = dispatcher, store, db
+
+    async def view(self, job: Job) -> JobView:
+        """Return how the job stands now."""
+        position, turn_s = 0, self._dispatcher.seconds_until_free()
+        if job.status == "queued":
+            position = await self._db(self._store.position, job.number)
+        return job_view(job, position, seconds_left(job, position, turn_s))
+
+
+def seconds_left(job: Job, position: int, turn_s: float) -> float | None:
+    """Return about how long the job still takes, None when it is done.
+
+    Args:
+        position: its place among the waiting.
+        turn_s: how often a model becomes free.
+    """
+    if job.status == "queued":
+        return (position + 1) * turn_s
+    if job.status != "in_progress":
+        return None
+    ran_s = time.time() - (job.started_at or time.time())
+    # The first per cents say little of the rest.
+    return ran_s * (100 - job.progress) / job.progress if job.progress >= 10 else turn_s
+
+
+def job_view(job: Job, position: int, left_s: float | None) -> JobView:
+    """Return what the outside may see of a row; `position` is its place among the waiting."""
+    request = job.request
+    return JobView(
+        id=job.id,
+        status=job.status,
+        phase=job.phase,
+        progress=job.progress,
+        step=job.step,
+        num_steps=job.num_steps,
+        queue_position=position,
+        prompt=request.prompt,
+        width=request.width,
+        height=request.height,
+        num_frames=request.num_frames,
+        fps=request.fps,
+        seed=request.seed,
+        model=job.model,
+        routing=job.routing,
+        spec=job.spec,
+        notices=job.notices,
+        attempts=job.attempts,
+        created_at=job.created_at,
+        started_at=job.started_at,
+        finished_at=job.finished_at,
+        file_name=job.file_name if job.status == "completed" else None,
+        file_bytes=job.file_bytes,
+        error_code=job.error_code,
+        error_message=job.error_message,
+        remixed_from=job.remixed_from,
+        caller=job.caller,
+        pinned=job.pinned,
+        sequence=job.sequence,
+        changed_at=job.changed_at,
+        seconds_left=left_s,
+    )
