@@ -6,8 +6,10 @@ A plain class that `deployments.video_model.VideoModel` drives on one thread. to
 
 from collections.abc import Generator, Iterator
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
+from deployments import metrics
 from deployments.core import memory
 from deployments.core.checkpoints import Checkpoint, GenerationConfig, Published
 from deployments.core.config import ModelConfig
@@ -68,7 +70,7 @@ class Mochi:
         )
 
     def __init__(self, config: ModelConfig, checkpoint: Checkpoint, device: str) -> None:
-        self._cpu_threads = config.cpu_threads
+        self._name, self._cpu_threads = config.name, config.cpu_threads
         self._checkpoint, self._device = checkpoint, device
         self._placer = Placer(config.name, device, ("text_encoder",))
         self._parts: MochiParts
@@ -94,7 +96,11 @@ class Mochi:
         weights = Weights(**loading.weights_gb(source, dtype))
         self._placer.plan(weights, memory.mochi_activations(largest))
         self._parts = loading.load(source, self._device, on_cpu=self._placer.on_cpu)
-        self._prompts = PromptEncoder(self._parts.tokenizer, self._parts.text_encoder)
+        self._prompts = PromptEncoder(
+            self._parts.tokenizer,
+            self._parts.text_encoder,
+            on_lookup=partial(metrics.record_prompt, self._name),
+        )
 
     def generate(self, spec: VideoSpec, image: bytes | None = None) -> Iterator[BackendEvent]:
         """Make the frames of `spec`; each `next()` does at most one step or decodes one latent.

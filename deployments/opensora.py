@@ -10,8 +10,10 @@ the one before, in the model's first-image mode, and that repeated frame is left
 import io
 from collections.abc import Generator, Iterator
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
+from deployments import metrics
 from deployments.core import memory
 from deployments.core.checkpoints import Checkpoint, GenerationConfig, Published
 from deployments.core.config import ModelConfig
@@ -80,7 +82,7 @@ class OpenSora:
         )
 
     def __init__(self, config: ModelConfig, checkpoint: Checkpoint, device: str) -> None:
-        self._cpu_threads = config.cpu_threads
+        self._name, self._cpu_threads = config.name, config.cpu_threads
         self._checkpoint, self._device = checkpoint, device
         self._placer = Placer(config.name, device, TEXT_PARTS)
         self._parts: OpenSoraParts
@@ -113,7 +115,11 @@ class OpenSora:
         parts = loading.load(source, self._device, on_cpu=self._placer.on_cpu)
         self._parts = parts
         self._prompts = PromptEncoder(
-            parts.tokenizer, parts.text_encoder, parts.tokenizer_2, parts.text_encoder_2
+            parts.tokenizer,
+            parts.text_encoder,
+            parts.tokenizer_2,
+            parts.text_encoder_2,
+            on_lookup=partial(metrics.record_prompt, self._name),
         )
 
     def generate(self, spec: VideoSpec, image: bytes | None) -> Iterator[BackendEvent]:

@@ -5,6 +5,11 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 Encoded = TypeVar("Encoded")
+OnLookup = Callable[[bool], None]
+
+
+def nobody_counts(hit: bool) -> None:
+    """Stand for an `on_lookup` where nobody wants to know."""
 
 
 class PromptCache(Generic[Encoded]):
@@ -14,6 +19,7 @@ class PromptCache(Generic[Encoded]):
         encode: turns a prompt into its embedding.
         size_bytes: the memory that an embedding takes.
         limit_bytes: most memory of all; the latest embedding is kept even if it alone takes more.
+        on_lookup: told at each prompt whether its embedding was there.
     """
 
     def __init__(
@@ -21,12 +27,15 @@ class PromptCache(Generic[Encoded]):
         encode: Callable[[str], Encoded],
         size_bytes: Callable[[Encoded], int],
         limit_bytes: int,
+        on_lookup: OnLookup,
     ) -> None:
         self._encode, self._size_bytes, self._limit_bytes = encode, size_bytes, limit_bytes
+        self._on_lookup = on_lookup
         self._kept: OrderedDict[str, Encoded] = OrderedDict()
 
     def get(self, prompt: str) -> Encoded:
         """Return the embedding of `prompt`."""
+        self._on_lookup(prompt in self._kept)
         if prompt not in self._kept:
             self._kept[prompt] = self._encode(prompt)
         self._kept.move_to_end(prompt)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedTokenizerBase, T5EncoderModel
 
-from deployments.models.prompt_cache import PromptCache
+from deployments.models.prompt_cache import OnLookup, PromptCache, nobody_counts
 
 # genmoai/mochi@0c86aeb src/genmo/mochi_preview/pipelines.py (MAX_T5_TOKEN_LENGTH)
 MAX_TOKENS = 256
@@ -31,6 +31,7 @@ class PromptEncoder:
     Args:
         text_encoder: stays on the device where it is.
         cache_bytes: most memory that kept embeddings may take; 256 tokens of Mochi are 2 MiB.
+        on_lookup: see `PromptCache`.
     """
 
     def __init__(
@@ -39,10 +40,11 @@ class PromptEncoder:
         text_encoder: T5EncoderModel,
         *,
         cache_bytes: int = 64 * 2**20,
+        on_lookup: OnLookup = nobody_counts,
     ) -> None:
         self._tokenizer, self._text_encoder = tokenizer, text_encoder
         self._cache = PromptCache(
-            self._encode, lambda encoded: encoded.embedding.nbytes, cache_bytes
+            self._encode, lambda encoded: encoded.embedding.nbytes, cache_bytes, on_lookup
         )
 
     def encode(self, prompt: str) -> EncodedPrompt:

@@ -11,7 +11,7 @@ import torch
 from transformers import CLIPTextModel, PreTrainedTokenizerBase, T5EncoderModel
 
 from deployments.models.opensora.sampling import TextEmbedding
-from deployments.models.prompt_cache import PromptCache
+from deployments.models.prompt_cache import OnLookup, PromptCache, nobody_counts
 
 # hpcaitech/Open-Sora@7ad6a96: T5's length of the released model.
 MAX_TOKENS = 512
@@ -63,6 +63,7 @@ class PromptEncoder:
         tokenizer_2: T5's.
         text_encoder_2: T5's.
         cache_bytes: most memory that kept embeddings may take; one of the 11B model has 4 MiB.
+        on_lookup: see `PromptCache`.
     """
 
     def __init__(
@@ -73,11 +74,12 @@ class PromptEncoder:
         text_encoder_2: T5EncoderModel,
         *,
         cache_bytes: int = 64 * 2**20,
+        on_lookup: OnLookup = nobody_counts,
     ) -> None:
         self._tokenizer, self._text_encoder = tokenizer, text_encoder
         self._tokenizer_2, self._text_encoder_2 = tokenizer_2, text_encoder_2
         self.max_tokens: int = min(tokenizer_2.model_max_length, MAX_TOKENS)
-        self._cache = PromptCache(self._encode, _size_bytes, cache_bytes)
+        self._cache = PromptCache(self._encode, _size_bytes, cache_bytes, on_lookup)
 
     def encode(self, prompt: str) -> EncodedPrompt:
         """Return the embedding of `prompt`, to which nothing is added; see `prompt_with_suffix`."""

@@ -82,3 +82,12 @@ def test_a_cut_prompt_is_cut_as_the_pipeline_does(
     padded, _, *_ = pipeline.encode_prompt("xyz" * 100, do_classifier_free_guidance=False)
     ours = encoder.encode("xyz" * 100).embedding
     torch.testing.assert_close(ours, padded, atol=1e-5, rtol=1e-5)
+
+
+def test_every_lookup_is_told(pipeline: MochiPipeline) -> None:
+    """Whoever counts hears of each prompt whether it was remembered."""
+    hits: list[bool] = []
+    encoder = PromptEncoder(pipeline.tokenizer, pipeline.text_encoder, on_lookup=hits.append)
+    for prompt in ("a fox", "", "a fox", ""):
+        encoder.encode(prompt)
+    assert hits == [False, False, True, True]

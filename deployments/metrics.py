@@ -1,0 +1,196 @@
+"""What the service counts and measures, for Prometheus; recorded where things end.
+
+Ray puts `ray_` before each name and shows the metrics of all its processes at one port per node. In
+a process that is not part of a cluster, as in most tests, recording does nothing and costs nothing.
+Knows nothing of how anything works.
+"""
+
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from deployments.core.events import GpuMemory, Phase
+from deployments.core.job_table import Job
+
+GIB = 2**30
+# A denoising step takes from some milliseconds with a bundled checkpoint to a minute on a CPU.
+STEP_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60)
+# A phase takes from an instant to hours, for a job that waits behind others.
+PHASE_BUCKETS_S = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200)
+
+
+class Metric:
+    """One metric, declared here and made at Ray at its first use.
+
+    Args:
+        name: without Ray's prefix.
+        labels: the names that each value comes with.
+    """
+
+    kind: ClassVar[str]
+    # What Prometheus' format appends to the name of such a metric.
+    suffixes: ClassVar[tuple[str, ...]] = ("",)
+
+    def __init__(self, name: str, description: str, *labels: str) -> None:
+        self.name, self.description, self.labels = name, description, labels
+        self._at_ray: Any = None
+
+    @property
+    def exported(self) -> tuple[str, ...]:
+        """The names under which Prometheus finds it."""
+        return tuple(f"ray_{self.name}{suffix}" for suffix in self.suffixes)
+
+    def _record(self, verb: str, value: float, labels: dict[str, str]) -> None:
+        ray = sys.modules.get("ray")
+        if ray is None or not ray.is_initialized():
+            return
+        if self._at_ray is None:
+            self._at_ray = self._make()
+        getattr(self._at_ray, verb)(value, tags=labels)
+
+    def _make(self, **options: Any) -> Any:
+        from ray.util import metrics
+
+        return getattr(metrics, self.kind)(
+            self.name, description=self.description, tag_keys=self.labels, **options
+        )
+
+
+class Counter(Metric):
+    """Counts up; a new process begins at 0 again."""
+
+    kind = "Counter"
+    suffixes = ("_total",)
+
+    def add(self, value: float = 1, **labels: str) -> None:
+        """Count `value` more, which must be above 0."""
+        self._record("inc", value, labels)
+
+
+class Gauge(Metric):
+    """Has a value now."""
+
+    kind = "Gauge"
+
+    def set(self, value: float, **labels: str) -> None:
+        """Say how much it is."""
+        self._record("set", value, labels)
+
+
+class Histogram(Metric):
+    """Sorts values into buckets, for quantiles.
+
+    Args: boundaries: upper ends of the buckets.
+    """
+
+    kind = "Histogram"
+    suffixes = ("_bucket", "_sum", "_count")
+
+    def __init__(
+        self, name: str, description: str, *labels: str, boundaries: Sequence[float]
+    ) -> None:
+        super().__init__(name, description, *labels)
+        self._boundaries = list(boundaries)
+
+    def observe(self, value: float, **labels: str) -> None:
+        """Take one value in."""
+        self._record("observe", value, labels)
+
+    def _make(self, **options: Any) -> Any:
+        return super()._make(boundaries=self._boundaries, **options)
+
+
+QUEUED = Gauge("video_jobs_queued", "Jobs that wait.")
+OLDEST_QUEUED = Gauge("video_oldest_queued_seconds", "How long the oldest waiting job has waited.")
+RUNNING = Gauge("video_jobs_running", "Jobs that are generated or encoded.")
+JOBS = Counter(
+    "video_jobs", "Jobs that ended; outcome is completed or the error's code.", "model", "outcome"
+)
+PHASES = Histogram(
+    "video_phase_seconds",
+    "Seconds that completed jobs spent in a phase.",
+    *("model", "phase"),
+    boundaries=PHASE_BUCKETS_S,
+)
+STEPS = Histogram(
+    "video_step_seconds",
+    "Seconds of one denoising step.",
+    "model",
+    boundaries=STEP_BUCKETS_S,
+)
+FRAMES_ENCODED = Counter("video_frames_encoded", "Frames in verified files.")
+PROMPTS = Counter(
+    "video_prompts", "Prompts that a model needed; hit: it had the embedding.", "model", "cache"
+)
+GPU_USED = Gauge("video_gpu_memory_used_bytes", "Used memory of a GPU.", "node", "gpu", "uuid")
+GPU_FREE = Gauge("video_gpu_memory_free_bytes", "Free memory of a GPU.", "node", "gpu", "uuid")
+WEBHOOKS = Counter(
+    "video_webhooks",
+    "Attempts to deliver a webhook: delivered, failed, or given up.",
+    *("endpoint", "outcome"),
+)
+WEBHOOKS_PENDING = Gauge("video_webhooks_pending", "Webhooks that are not delivered yet.")
+
+METRICS: tuple[Metric, ...] = (
+    QUEUED,
+    OLDEST_QUEUED,
+    RUNNING,
+    JOBS,
+    PHASES,
+    STEPS,
+    FRAMES_ENCODED,
+    PROMPTS,
+    GPU_USED,
+    GPU_FREE,
+    WEBHOOKS,
+    WEBHOOKS_PENDING,
+)
+
+
+def record_queue(waiting: Sequence[Job], running: int) -> None:
+    """Say how long the queue is.
+
+    Args: waiting: all waiting jobs.
+    """
+    oldest = min((job.created_at for job in waiting), default=None)
+    QUEUED.set(len(waiting))
+    OLDEST_QUEUED.set(0.0 if oldest is None else max(0.0, time.time() - oldest))
+    RUNNING.set(running)
+
+
+def record_gpus(node: str, gpus: Sequence[GpuMemory]) -> None:
+    """Say how full a node's GPUs are."""
+    for gpu in gpus:
+        labels = {"node": node, "gpu": str(gpu.index), "uuid": gpu.uuid}
+        GPU_USED.set(gpu.used_gb * GIB, **labels)
+        GPU_FREE.set(gpu.free_gb * GIB, **labels)
+
+
+def record_prompt(model: str, hit: bool) -> None:
+    """Count a prompt that the model needed; `hit` when its embedding was kept from before."""
+    PROMPTS.add(model=model, cache="hit" if hit else "miss")
+
+
+class PhaseClock:
+    """Adds up how long one run of a job is in each phase; a clip of several segments comes back to
+    a phase."""
+
+    def __init__(self) -> None:
+        self._seconds: defaultdict[Phase, float] = defaultdict(float)
+        self._phase: Phase = "loading"
+        self._since = time.monotonic()
+
+    def enter(self, phase: Phase) -> None:
+        """The run is in `phase` from now on."""
+        now = time.monotonic()
+        self._seconds[self._phase] += now - self._since
+        self._phase, self._since = phase, now
+
+    def record(self, model: str) -> dict[Phase, float]:
+        """Take the sums into the metrics, and return them; for the end of a run that succeeded."""
+        self.enter("saved")
+        for phase, seconds in self._seconds.items():
+            PHASES.observe(seconds, model=model, phase=phase)
+        return dict(self._seconds)
