@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 import httpx
 
 from benchmarks.running import print_table, running_graph, shipped_config
+from deployments.core import outputs
 from deployments.core.checkpoints import choose_checkpoint
 from deployments.core.events import Decoded, Frames
 from deployments.core.spec import VideoRequest, VideoSpec, resolve
@@ -49,6 +50,7 @@ class Plain:
         return time.perf_counter() - began
 
     async def _make(self, spec: VideoSpec, path: Path) -> None:
+        outputs.hold(path.parent, path.name)
         order = encode_order(path.stem, path, spec, self._config.encoder)
         chunks = [e.frames for e in self._mochi.generate(spec) if isinstance(e, Decoded)]
         await Encoder().encode(order, [_ready(chunk) for chunk in chunks])

@@ -14,7 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from deployments.core import outputs, owner
+from deployments import housekeeping, metrics
+from deployments.core import owner
 from deployments.core.config import ServiceConfig
 from deployments.core.errors import (
     BackendUnavailable,
@@ -27,6 +28,7 @@ from deployments.core.job_store import Job, JobStore
 from deployments.core.log import logger
 from deployments.core.routing import first_free
 from deployments.core.spec import ModelCard, VideoSpec, resolve
+from deployments.disk_room import DiskRoom
 from deployments.fleet import Fleet
 from deployments.job_run import Db, EncoderClient, JobRun, ModelClient, OwnershipLost
 from deployments.lost import cause_of, is_dead, is_lost
@@ -58,6 +60,7 @@ class Dispatcher:
         self._models, self._encoder = models, encoder
         self._store, self._db, self._announce = store, db, announce
         self._owner = owner.this_process()
+        self._room = DiskRoom(config, store)
         self._generating: defaultdict[str, set[str]] = defaultdict(set)
         self._runs: dict[str, asyncio.Task[None]] = {}
         self._changed = asyncio.Event()
@@ -101,7 +104,11 @@ class Dispatcher:
     # --- starting -----------------------------------------------------------------------
 
     async def _dispatch(self) -> None:
-        for job in await self._db(self._store.queued):
+        waiting = await self._db(self._store.queued)
+        metrics.record_queue(waiting, self.running)
+        if waiting and not await self._db(self._room.suffices, waiting):
+            return
+        for job in waiting:
             try:
                 specs = self._specs(job)
             except VideoServiceError as never:
@@ -163,9 +170,10 @@ class Dispatcher:
         """
         job_id, began = job.id, time.monotonic()
         try:
-            refs = await run.generate(self._models[name])
-            self._free(job_id, name)
-            await run.encode(self._encoder, refs)
+            if not await run.adopt(self._encoder):
+                refs = await run.generate(self._models[name])
+                self._free(job_id, name)
+                await run.encode(self._encoder, refs)
             self._job_s = 0.7 * self._job_s + 0.3 * (time.monotonic() - began)
             logger.info("video_id=%s: completed", job_id)
         except OwnershipLost:
@@ -238,7 +246,7 @@ class Dispatcher:
             return
         if job.cancel_requested:
             await self._fail(job_id, job_owner, Cancelled("The job was cancelled."))
-        elif job.attempts >= self._config.limits.max_attempts:
+        elif job.attempts >= self._config.limits.max_attempts and not await self._has_file(job):
             await self._fail(job_id, job_owner, Interrupted(job.attempts))
         else:
             requeue = partial(self._store.requeue, count_attempt=True)
@@ -247,11 +255,17 @@ class Dispatcher:
         self.wake()
 
     async def _fail(self, job_id: str, job_owner: str, error: VideoServiceError) -> None:
-        """Write a running job's last state and give its file name back."""
+        """Write a running job's last state; of its file, made or in the making, nothing stays."""
         job = await self._db(self._store.get, job_id)
         failed = await self._db(self._store.fail, job_id, job_owner, error.code, str(error))
         if failed and job.file_name:
-            await self._db(outputs.release, Path(self._config.outputs_dir), job.file_name)
+            folder = Path(self._config.outputs_dir)
+            await self._db(housekeeping.discard, folder, self._store, job.file_name)
+
+    async def _has_file(self, job: Job) -> bool:
+        """Whether the job's video is there: its owner died before it could say so."""
+        path = Path(self._config.outputs_dir) / (job.file_name or "")
+        return await self._db(path.is_file)
 
     # --- leases -------------------------------------------------------------------------
 

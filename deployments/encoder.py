@@ -12,11 +12,12 @@ from collections.abc import Awaitable, Sequence
 from pathlib import Path
 
 from deployments.core import mp4, outputs
+from deployments.core.errors import EncodingFailed
 from deployments.core.events import EncodedVideo, EncodeOrder, Frames
 from deployments.core.ffmpeg import STUCK_AFTER_S
 from deployments.core.log import logger
 from deployments.core.mp4_boxes import Mp4Info
-from deployments.core.outputs import PartFile
+from deployments.core.part_file import PartFile
 from deployments.core.previews import Previews
 
 
@@ -47,6 +48,7 @@ class Encoder:
         final = Path(order.path)
         if await asyncio.to_thread(os.path.lexists, final):
             info = await self._verify(order, final)
+            await asyncio.to_thread(outputs.release, final.parent, final.name)
         else:
             info = await self._make(order, final, refs)
         elapsed_s = time.monotonic() - began
@@ -116,4 +118,10 @@ def _write_all(part: PartFile, final: Path, previews: Previews) -> bool:
     poster, sheet = outputs.preview_paths(final)
     outputs.write_whole(poster, previews.poster())
     outputs.write_whole(sheet, previews.sheet())
-    return part.publish()
+    try:
+        return part.publish()
+    except EncodingFailed:
+        # Without the marker: it is what a retry publishes under, or gone already.
+        for picture in (poster, sheet):
+            picture.unlink(missing_ok=True)
+        raise

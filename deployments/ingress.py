@@ -30,6 +30,8 @@ from deployments.routes import (
     models,
     outputs,
     system,
+    pins,
+    session,
     video_extensions,
     video_files,
     videos,
@@ -87,8 +89,24 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.door = door
-    app.add_middleware(Guard, allowed_hosts=config.allowed_hosts, echo_request_id=echo_request_id)
-    for routes in (generate, video_extensions, videos, video_files, outputs, models, system):
+    app.add_middleware(
+        Guard,
+        allowed_hosts=config.allowed_hosts,
+        callers=door.callers,
+        echo_request_id=echo_request_id,
+    )
+    for routes in (
+        generate,
+        video_extensions,
+        videos,
+        events,
+        video_files,
+        pins,
+        outputs,
+        models,
+        session,
+        system,
+    ):
         app.include_router(routes.router)
     add_pages(app, static_dir)
     _map_errors(app)
@@ -202,6 +220,10 @@ class RemoteJobs:
         while True:
             try:
                 answer = await self._handle.ask.remote(method, *args)
+    async def pin(self, job_id: str, pinned: bool) -> JobView:
+        """See `JobsService.pin`."""
+        return await self._call("pin", job_id, pinned)
+
             except Exception as error:
                 cause = cause_of(error)
                 if not is_away(cause):

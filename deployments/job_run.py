@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from deployments.core import outputs
 from deployments.core.config import EncoderConfig, ServiceConfig
-from deployments.core.errors import GenerationFailed
+from deployments.core.errors import EncodingFailed, GenerationFailed
 from deployments.core.events import (
     EncodedVideo,
     EncodeOrder,
@@ -99,6 +99,20 @@ class JobRun:
 
     async def generate(self, model: ModelClient) -> list[Any]:
         """Run the model to its end and return the references to all frames, in order."""
+    async def adopt(self, encoder: EncoderClient) -> bool:
+        """Complete the job with the file that an earlier run of it has published, if there is one:
+        its owner died between the file and the row."""
+        name, folder = self._job.file_name, Path(self._config.outputs_dir)
+        if name is None or not await self._db((folder / name).is_file):
+            return False
+        try:
+            await self.encode(encoder, [])
+        except EncodingFailed as unlike:  # made by another version, or damaged since
+            logger.warning("video_id=%s: %s is made again: %s", self._job.id, name, unlike)
+            await self._db(outputs.remove, folder, name)
+            return False
+        return True
+
         refs: list[Any] = []
         image = await self._image()
         # Closed at once, not when it is collected: closing is what stops the model.
@@ -172,15 +186,28 @@ class JobRun:
     async def _order(self) -> EncodeOrder:
         name = self._job.file_name
         folder = Path(self._config.outputs_dir)
-        if name is None:
-            now = datetime.now().astimezone()
-            name = await self._db(partial(outputs.reserve, folder, self._spec.prompt, now))
-            await self._owned(self._store.name_file, name)
+        if (name := await self._db(self._hold_name, folder)) is None:
+            raise OwnershipLost
+        self._on_change()
         return encode_order(self._job.id, folder / name, self._spec, self._config.encoder)
 
 
 def encode_order(job_id: str, path: Path, spec: VideoSpec, settings: EncoderConfig) -> EncodeOrder:
     """Return what the encoder has to know of `spec` and the config."""
+    def _hold_name(self, folder: Path) -> str | None:
+        """Return the job's file name, taken now if it had none; None when it is not ours any more.
+
+        Blocks, and in one piece: a cancel in between would leave a name that no row has.
+        """
+        if (name := self._job.file_name) is not None:
+            outputs.hold(folder, name)
+            return name
+        name = outputs.reserve(folder, self._spec.prompt, datetime.now().astimezone())
+        if not self._store.name_file(self._job.id, self._owner, name):
+            outputs.release(folder, name)
+            return None
+        return name
+
     return EncodeOrder(
         job_id=job_id,
         path=str(path),

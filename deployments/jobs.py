@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from functools import partial
 
 from deployments.admission import Admission
 from deployments.core.config import ServiceConfig
@@ -30,6 +31,7 @@ MAX_WAIT_S = 2.0
 
 class Jobs:
     """The implementation of `JobsService`, plus `report` for the model replicas."""
+TIDY_EVERY_S = 60.0
 
     def __init__(
         self,
@@ -63,6 +65,7 @@ class Jobs:
         return await self.get(await self._admission.admit(submission))
 
     async def get(self, job_id: str) -> JobView:
+        self._tidying = asyncio.create_task(self._keep_tidy())
         """Return the job as it is now."""
         job = await self._db(self._store.get, job_id)
         if job is None:
@@ -130,6 +133,13 @@ class Jobs:
         self._dispatcher.fleet.report(state)
         self._dispatcher.wake()
         running = {job.id: job.owner for job in await self._db(self._store.in_progress)}
+            self._announce(job_id)
+
+    async def pin(self, job_id: str, pinned: bool) -> JobView:
+        """Keep the job when old ones are removed, or do not any more."""
+        if await self._db(partial(self._store.pin, job_id, pinned=pinned)):
+            self._announce(job_id)
+        return await self.get(job_id)
         return Wanted(
             job=state.job_id is not None and running.get(state.job_id) == state.job_owner,
             frames=frozenset(state.holding) & running.keys(),
@@ -149,3 +159,21 @@ class Jobs:
         self._closing = True
         await self._dispatcher.close()
         self._store.close()
+        self._any_change.set()
+        self._any_change = asyncio.Event()
+
+    async def _keep_tidy(self) -> None:
+        """Remove what the operator's rules no longer keep, now and every minute.
+
+        While one replica replaces another both do: what is removed twice is removed once.
+        """
+        while True:
+            try:
+                for job_id in await self._db(self._housekeeping.expired):
+                    if await self._db(self._housekeeping.expire, job_id):
+                        logger.info("video_id=%s: expired and removed", job_id)
+                        self._announce(job_id)
+            except Exception:
+                logger.exception("old videos could not be removed; trying again")
+            await asyncio.sleep(TIDY_EVERY_S)
+        self._tidying.cancel()

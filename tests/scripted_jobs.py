@@ -173,6 +173,11 @@ class ScriptedJobs:
         self._must_be_up()
         return ServiceState(replicas=self.replicas, jobs_queued=0, jobs_running=len(self.running))
 
+    async def pin(self, job_id: str, pinned: bool) -> JobView:
+        await self.get(job_id)
+        self.set(job_id, pinned=pinned)
+        return self.jobs[job_id]
+
     @property
     def running(self) -> list[str]:
         """The jobs that have not ended."""

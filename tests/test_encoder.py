@@ -15,7 +15,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from deployments.core import outputs
+from deployments.core import left_overs, outputs
 from deployments.core.errors import EncodingFailed
 from deployments.core.events import EncodedVideo, EncodeOrder, Frames
 from deployments.core.mp4_boxes import probe
@@ -27,6 +27,8 @@ ALL = [f".previews/{NAME[:-4]}.jpg", f".previews/{NAME[:-4]}.webp", NAME]
 
 
 def order(folder: Path, **others: Any) -> EncodeOrder:
+    """An order for a name that its job holds, as jobs gives it."""
+    outputs.hold(folder, NAME)
     values: dict[str, Any] = {
         "job_id": "video_1",
         "path": str(folder / NAME),
@@ -67,13 +69,16 @@ def encode(what: EncodeOrder, *values: Frames | BaseException, times: int = 1) -
 
 
 def left_in(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    """All files but the marker: the name stays the job's until the video is there."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return sorted(str(path.relative_to(folder)) for path in files if path.suffix != ".reserved")
 
 
 def test_frames_become_a_file(tmp_path: Path) -> None:
     """Chunks of any length make one verified file of the asked size at the asked path."""
     done = encode(order(tmp_path), frames(5), frames(6), frames(1))
     assert left_in(tmp_path) == ALL
+    assert not outputs.marker_path(tmp_path / NAME).exists()
     info = probe(tmp_path / NAME)
     assert (info.width, info.height, info.num_frames) == (264, 360, 12)
     assert info.comment == '{"prompt": "a serene lake"}'
@@ -96,6 +101,24 @@ def test_the_same_order_again_gives_the_same_file(tmp_path: Path) -> None:
     encode(order(tmp_path), ValueError("never opened"))
     after = (tmp_path / NAME).stat()
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+    assert not outputs.marker_path(tmp_path / NAME).exists()
+
+
+def test_an_encode_whose_job_was_cancelled_makes_no_file(tmp_path: Path) -> None:
+    """The cancel did not reach the encoder in time; the name it writes under was given back."""
+
+    async def body() -> None:
+        last: asyncio.Future[Frames] = asyncio.get_running_loop().create_future()
+        task = asyncio.create_task(Encoder().encode(order(tmp_path), [ref(frames(5)), last]))
+        while not any(tmp_path.glob("*.part")):
+            await asyncio.sleep(0.01)
+        outputs.remove(tmp_path, NAME)
+        last.set_result(frames(7))
+        await task
+
+    with pytest.raises(EncodingFailed, match="called off"):
+        asyncio.run(body())
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_two_encoders_with_one_order_make_one_file(tmp_path: Path) -> None:
@@ -213,6 +236,26 @@ def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert left_in(folder) == []
 
 
+def test_a_write_that_fails_midway_leaves_no_part(tmp_path: Path) -> None:
+    """The real ffmpeg runs into the end of what it may write, as on a disk that fills: a limit on
+    the size of files stands for it, which any user may set."""
+    program = f"""
+import resource, sys
+from pathlib import Path
+from tests.test_encoder import encode, frames, order
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    encode(order(Path({str(tmp_path)!r})), frames(12))
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
+    )
+    assert ended.stdout.startswith("EncodingFailed "), ended
+    assert left_in(tmp_path) == []
+
+
 def test_a_silent_ffmpeg_that_writes_nothing_is_not_believed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,7 +295,7 @@ asyncio.run(body())
         children = psutil.Process(process.pid).children()
         process.kill()
     assert psutil.wait_procs(children, timeout=10)[1] == []
-    assert len(outputs.remove_orphans(tmp_path)) == 1
+    assert len(left_overs.remove_left_overs(tmp_path, held={NAME})) == 1
     assert left_in(tmp_path) == []
 
 

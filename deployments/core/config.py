@@ -91,6 +91,75 @@ def _absolute(path: str) -> str:
 
 
 FolderPath = Annotated[str, AfterValidator(_absolute)]
+class ApiKey(Frozen):
+    """A key as the service knows it: not the key itself."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        description="Whose it is; two keys of one name see the same jobs.",
+    )
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="The SHA-256 of the key, in hex.")
+
+
+class RetentionConfig(Frozen):
+    """What is removed without being asked for; nothing by default, and never what is pinned."""
+
+    max_age_hours: float | None = Field(
+        default=None,
+        gt=0,
+        description="Videos and failed jobs older than this are removed; null keeps them.",
+    )
+    max_total_gb: float | None = Field(
+        default=None,
+        gt=0,
+        description="GiB of unpinned videos to keep; the oldest go first; null keeps them all.",
+    )
+
+
+class WebhookConfig(Frozen):
+    """One receiver of webhooks."""
+
+    url: str = Field(description="Where they go; http:// only into a private network.")
+    secret: SecretStr = Field(
+        default=SecretStr(""),
+        description="whsec_...; two with a space between while one replaces the other.",
+    )
+    secret_env: str = Field(
+        default="",
+        description="The environment variable that holds the secret, which then is in no file.",
+    )
+    events: tuple[Event, ...] = Field(
+        default=("video.completed", "video.failed"), min_length=1, description="What to tell."
+    )
+    allow_private: bool = Field(
+        default=False, description="The receiver is on this machine or in a private network."
+    )
+
+    @model_validator(mode="after")
+    def _can_be_sent_to(self) -> "WebhookConfig":
+        check_url(self.url, allow_private=self.allow_private)
+        if bool(self.secret.get_secret_value()) == bool(self.secret_env):
+            raise ValueError("give either secret or secret_env")
+        if not self.secret_env:
+            self._read(self.secret.get_secret_value(), "secret")
+        return self
+
+    def endpoint(self, environ: Mapping[str, str]) -> Endpoint:
+        """Return the receiver with its secret. Raises ValueError when `environ` has none."""
+        secret, name = self.secret.get_secret_value(), "secret"
+        if self.secret_env:
+            secret, name = environ.get(self.secret_env, ""), f"${self.secret_env}"
+        self._read(secret, name)
+        return Endpoint.at(self.url, secret, self.events, allow_private=self.allow_private)
+
+    @staticmethod
+    def _read(secret: str, name: str) -> None:
+        try:
+            read_secrets(secret)
+        except ValueError as error:
+            raise ValueError(f"{name} {error}") from None
+
+
 
 
 class ServiceConfig(Frozen):
@@ -135,3 +204,4 @@ class ServiceConfig(Frozen):
     def resolved_database_url(self) -> str:
         """The database URL with the default filled in."""
         return self.database_url or f"sqlite:///{self.state_dir}/jobs.sqlite3"
+    retention: RetentionConfig = RetentionConfig()

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 
 from deployments.core import database
-from deployments.core.events import DeletedJob
+from deployments.core.events import DeletedJob, JobStatus
 from deployments.core.job_table import Job, counters, deleted_jobs, job_of, jobs, without_image
 from deployments.core.service import JobQuery
 
@@ -31,6 +31,33 @@ class JobQueries:
     def in_progress(self) -> list[Job]:
         """Return the running jobs of every owner, oldest first."""
         return self._select(jobs.c.status == "in_progress")
+
+    def file_names(self, *statuses: JobStatus) -> set[str]:
+        """Return the names that the jobs in one of these states have for their files."""
+        query = sa.select(jobs.c.file_name).where(
+            jobs.c.file_name.is_not(None), jobs.c.status.in_(statuses)
+        )
+        with self._engine.connect() as connection:
+            return set(connection.scalars(query))
+
+    def ended_before(self, moment: float) -> list[str]:
+        """Return the unpinned jobs that ended before `moment`, in Unix seconds; oldest first."""
+        query = sa.select(jobs.c.id).where(
+            jobs.c.status.in_(("completed", "failed")),
+            sa.not_(jobs.c.pinned),
+            jobs.c.finished_at < moment,
+        )
+        with self._engine.connect() as connection:
+            return list(connection.scalars(query.order_by(jobs.c.finished_at)))
+
+    def file_sizes(self) -> list[tuple[str, int]]:
+        """Return the unpinned completed jobs and the bytes of their files; newest first."""
+        query = sa.select(jobs.c.id, sa.func.coalesce(jobs.c.file_bytes, 0)).where(
+            jobs.c.status == "completed", sa.not_(jobs.c.pinned)
+        )
+        newest_first = query.order_by(jobs.c.finished_at.desc(), jobs.c.number.desc())
+        with self._engine.connect() as connection:
+            return [(row[0], row[1]) for row in connection.execute(newest_first)]
 
     def page(self, query: JobQuery) -> list[Job] | None:
         """Return up to `query.limit` jobs in the order in which they came, or the opposite one;

@@ -141,12 +141,23 @@ class JobStore(JobQueries):
             progress=100,
             file_bytes=file_bytes,
             finished_at=time.time(),
+    def tell_waiting(self, job_id: str, notices: Sequence[str]) -> bool:
+        """Replace a waiting job's notices; they are gone when it starts."""
+        waiting = (jobs.c.id == job_id, jobs.c.status == "queued")
+        return self._update(waiting, notices=list(notices))
+
             image=None,
         )
 
     def fail(self, job_id: str, owner: str, code: str, message: str) -> bool:
         """Mark a running job failed, for good."""
-        return self._update(_owned(job_id, owner), **_failure(code, message))
+        return self._end(_owned(job_id, owner), code, **_failure(code, message))
+
+    def forget_file(self, file_name: str) -> None:
+        """Let a failed job's file name be another's; the outside never saw it."""
+        mine = (jobs.c.file_name == file_name, jobs.c.status == "failed")
+        with self._engine.begin() as connection:
+            connection.execute(jobs.update().where(*mine).values(file_name=None))
 
     def fail_queued(self, job_id: str, code: str, message: str) -> bool:
         """Mark a waiting job failed; False when it is not waiting any more."""
@@ -180,6 +191,10 @@ class JobStore(JobQueries):
         """Remove a job that has ended; False when there is none, or it has not."""
         ended = jobs.c.status.in_(("completed", "failed"))
         with self._engine.begin() as connection:
+    def pin(self, job_id: str, *, pinned: bool) -> bool:
+        """Keep the job when old ones are removed, or not; False when it is so, or not there."""
+        return self._update((jobs.c.id == job_id, jobs.c.pinned != pinned), pinned=pinned)
+
             number = connection.scalar(
                 sa.select(jobs.c.number).where(jobs.c.id == job_id, ended).with_for_update()
             )

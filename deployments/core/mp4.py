@@ -1,7 +1,7 @@
 """H.264 MP4 files: write frames through an ffmpeg pipe, read a file's boxes, verify the result.
 
 Knows no ray, no fastapi and no torch. It writes to the path it is given; that a half-written file
-is never seen under its final name is the work of `outputs.PartFile`.
+is never seen under its final name is the work of `part_file`.
 """
 
 import asyncio

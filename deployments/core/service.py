@@ -89,6 +89,9 @@ class JobsService(Protocol):
         because the service itself is being stopped or replaced."""
 
     async def find_output(self, file_name: str) -> JobView:
+    async def pin(self, job_id: str, pinned: bool) -> JobView:
+        """Keep the job when old ones are removed, or do not any more. Raises: NotFound."""
+
         """Return the completed job that owns the file `file_name`. Raises: NotFound."""
 
     async def state(self) -> ServiceState:
