@@ -144,6 +144,10 @@ class Dispatcher:
         lease = time.time() + LEASE_S
         if not await self._db(self._store.claim, job.id, self._owner, lease, spec, routing):
             return
+        logger.info("video_id=%s: given to %s", job.id, name)
+        if not job.attempts:
+            waited_s = time.time() - job.created_at
+            metrics.PHASES.observe(waited_s, model=name, phase="queued")
         run = JobRun(
             job,
             spec,

@@ -11,11 +11,12 @@ import time
 from collections.abc import Awaitable, Sequence
 from pathlib import Path
 
+from deployments import metrics
 from deployments.core import mp4, outputs
 from deployments.core.errors import EncodingFailed
 from deployments.core.events import EncodedVideo, EncodeOrder, Frames
 from deployments.core.ffmpeg import STUCK_AFTER_S
-from deployments.core.log import logger
+from deployments.core.log import following, logger
 from deployments.core.mp4_boxes import Mp4Info
 from deployments.core.part_file import PartFile
 from deployments.core.previews import Previews
@@ -46,16 +47,15 @@ class Encoder:
         """
         began = time.monotonic()
         final = Path(order.path)
-        if await asyncio.to_thread(os.path.lexists, final):
-            info = await self._verify(order, final)
-            await asyncio.to_thread(outputs.release, final.parent, final.name)
-        else:
-            info = await self._make(order, final, refs)
-        elapsed_s = time.monotonic() - began
-        logger.info(
-            "video_id=%s: %s, %d bytes, encoded in %.1f s",
-            *(order.job_id, final.name, info.size_bytes, elapsed_s),
-        )
+        with following(order.job_id):
+            if await asyncio.to_thread(os.path.lexists, final):
+                info = await self._verify(order, final)
+                await asyncio.to_thread(outputs.release, final.parent, final.name)
+            else:
+                info = await self._make(order, final, refs)
+            elapsed_s = time.monotonic() - began
+            logger.info("%s, %d bytes, encoded in %.1f s", final.name, info.size_bytes, elapsed_s)
+        metrics.FRAMES_ENCODED.add(order.num_frames)
         return EncodedVideo(path=order.path, size_bytes=info.size_bytes, elapsed_s=elapsed_s)
 
     async def _make(

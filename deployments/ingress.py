@@ -8,7 +8,7 @@ torch.
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,18 +20,19 @@ from starlette.responses import Response
 
 from deployments.core.config import ServiceConfig
 from deployments.core.errors import BackendUnavailable, InvalidRequest, VideoServiceError
-from deployments.core.events import JobPage, JobView, ServiceState
+from deployments.core.events import Changes, JobPage, JobView, ServiceState
 from deployments.core.log import logger
 from deployments.core.service import JobQuery, JobsService, Submission
 from deployments.core.spec import ModelCard
 from deployments.lost import cause_of, is_away, is_stopping
 from deployments.routes import (
+    events,
     generate,
     models,
     outputs,
-    system,
     pins,
     session,
+    system,
     video_extensions,
     video_files,
     videos,
@@ -59,6 +60,7 @@ def create_app(
     *,
     static_dir: Path = STATIC_DIR,
     echo_request_id: bool = True,
+    is_stopping: Callable[[], bool] = lambda: False,
 ) -> FastAPI:
     """Return the application.
 
@@ -68,15 +70,18 @@ def create_app(
         cards: what each configured model can do, in the order in which they are preferred.
         static_dir: the web page.
         echo_request_id: put `X-Request-ID` on answers; off under Ray Serve, whose proxy does it.
+        is_stopping: whether this process is about to end, so that endless answers have to; may
+            block.
     """
-    door = Door(jobs, config, cards)
+    door = Door(jobs, config, cards, is_stopping)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        watching = asyncio.create_task(door.watch.run())
+        running = [asyncio.create_task(door.watch.run()), asyncio.create_task(door.feed.run())]
         yield
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
         await door.close()
 
     app = VideoApi(
@@ -125,6 +130,7 @@ class VideoApi(FastAPI):
                     operation["responses"].pop("422", None)
             for unused in ("HTTPValidationError", "ValidationError"):
                 schema["components"]["schemas"].pop(unused, None)
+            self.state.door.callers.document(schema)
         return super().openapi()
 
 
@@ -157,7 +163,13 @@ class Ingress:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Build the application in the replica; Ray Serve calls this after the constructor."""
-        return create_app(self._jobs, self._config, self._cards, echo_request_id=False)
+        return create_app(
+            self._jobs,
+            self._config,
+            self._cards,
+            echo_request_id=False,
+            is_stopping=is_stopping,
+        )
 
 
 class RemoteJobs:
@@ -180,7 +192,9 @@ class RemoteJobs:
 
     async def submit(self, submission: Submission) -> JobView:
         """See `JobsService.submit`."""
-        return await self._call("submit", submission)
+        view: JobView = await self._call("submit", submission)
+        logger.info("video_id=%s: accepted", view.id)
+        return view
 
     async def get(self, job_id: str) -> JobView:
         """See `JobsService.get`."""
@@ -194,6 +208,10 @@ class RemoteJobs:
         """See `JobsService.wait`; a slice is at most 2 s, so that it never holds up a shutdown."""
         return await self._call("wait", job_id, min(timeout_s, 2.0))
 
+    async def changes(self, after: int | None, timeout_s: float) -> Changes:
+        """See `JobsService.changes`; at most 2 s, like `wait`."""
+        return await self._call("changes", after, min(timeout_s, 2.0))
+
     async def cancel(self, job_id: str) -> JobView:
         """See `JobsService.cancel`."""
         return await self._call("cancel", job_id)
@@ -201,6 +219,10 @@ class RemoteJobs:
     async def delete(self, job_id: str) -> None:
         """See `JobsService.delete`."""
         await self._call("delete", job_id)
+
+    async def pin(self, job_id: str, pinned: bool) -> JobView:
+        """See `JobsService.pin`."""
+        return await self._call("pin", job_id, pinned)
 
     async def abandon(self, job_id: str) -> None:
         """See `JobsService.abandon`."""
@@ -220,10 +242,6 @@ class RemoteJobs:
         while True:
             try:
                 answer = await self._handle.ask.remote(method, *args)
-    async def pin(self, job_id: str, pinned: bool) -> JobView:
-        """See `JobsService.pin`."""
-        return await self._call("pin", job_id, pinned)
-
             except Exception as error:
                 cause = cause_of(error)
                 if not is_away(cause):

@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
 
+from deployments import metrics
 from deployments.core import outputs
 from deployments.core.config import EncoderConfig, ServiceConfig
 from deployments.core.errors import EncodingFailed, GenerationFailed
@@ -89,6 +90,7 @@ class JobRun:
         self._on_change = on_change
         self._notices: list[str] = []
         self._best, self._step, self._frames = job.progress, 0, 0
+        self._clock = metrics.PhaseClock()
         self.replica_id = ""
         self.started = False
 
@@ -97,8 +99,6 @@ class JobRun:
         """Whether nothing has been made yet, so that another model loses no work by taking over."""
         return self._step == 0
 
-    async def generate(self, model: ModelClient) -> list[Any]:
-        """Run the model to its end and return the references to all frames, in order."""
     async def adopt(self, encoder: EncoderClient) -> bool:
         """Complete the job with the file that an earlier run of it has published, if there is one:
         its owner died between the file and the row."""
@@ -113,6 +113,8 @@ class JobRun:
             return False
         return True
 
+    async def generate(self, model: ModelClient) -> list[Any]:
+        """Run the model to its end and return the references to all frames, in order."""
         refs: list[Any] = []
         image = await self._image()
         # Closed at once, not when it is collected: closing is what stops the model.
@@ -145,6 +147,7 @@ class JobRun:
                     raise
                 logger.warning("video_id=%s: encoder lost, trying again", self._job.id)
         await self._owned(self._store.finish, done.size_bytes)
+        self._clock.record(self._spec.model)
 
     async def _note(self, event: ModelEvent) -> None:
         if isinstance(event, Started):
@@ -168,6 +171,7 @@ class JobRun:
         return image
 
     async def _progress(self, phase: Phase) -> None:
+        self._clock.enter(phase)
         percent = BEGINS[phase]
         if phase in ("denoise", "decode"):
             percent += STEPS_SHARE * self._step // self._spec.total_steps
@@ -184,16 +188,12 @@ class JobRun:
         self._on_change()
 
     async def _order(self) -> EncodeOrder:
-        name = self._job.file_name
         folder = Path(self._config.outputs_dir)
         if (name := await self._db(self._hold_name, folder)) is None:
             raise OwnershipLost
         self._on_change()
         return encode_order(self._job.id, folder / name, self._spec, self._config.encoder)
 
-
-def encode_order(job_id: str, path: Path, spec: VideoSpec, settings: EncoderConfig) -> EncodeOrder:
-    """Return what the encoder has to know of `spec` and the config."""
     def _hold_name(self, folder: Path) -> str | None:
         """Return the job's file name, taken now if it had none; None when it is not ours any more.
 
@@ -208,6 +208,9 @@ def encode_order(job_id: str, path: Path, spec: VideoSpec, settings: EncoderConf
             return None
         return name
 
+
+def encode_order(job_id: str, path: Path, spec: VideoSpec, settings: EncoderConfig) -> EncodeOrder:
+    """Return what the encoder has to know of `spec` and the config."""
     return EncodeOrder(
         job_id=job_id,
         path=str(path),

@@ -7,16 +7,19 @@ outside sees in `job_views`.
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 from functools import partial
+from typing import Any
 
+from deployments import metrics
 from deployments.admission import Admission
 from deployments.core.config import ServiceConfig
+from deployments.core.deliveries import DeliveryStore, Outbox
 from deployments.core.errors import InvalidRequest, NotFound
-from deployments.core.events import JobPage, JobView, ReplicaState, ServiceState, Wanted
+from deployments.core.events import Changes, JobPage, JobView, ReplicaState, ServiceState, Wanted
 from deployments.core.job_store import JobStore
 from deployments.core.log import logger
 from deployments.core.service import JobQuery, Submission
@@ -25,13 +28,14 @@ from deployments.dispatcher import Dispatcher
 from deployments.housekeeping import Housekeeping
 from deployments.job_run import EncoderClient, ModelClient
 from deployments.job_views import JobViews
+from deployments.webhooks import Webhooks
 
 MAX_WAIT_S = 2.0
+TIDY_EVERY_S = 60.0
 
 
 class Jobs:
     """The implementation of `JobsService`, plus `report` for the model replicas."""
-TIDY_EVERY_S = 60.0
 
     def __init__(
         self,
@@ -41,9 +45,13 @@ TIDY_EVERY_S = 60.0
         encoder: EncoderClient,
     ) -> None:
         self._changes: dict[str, asyncio.Event] = {}
+        self._any_change = asyncio.Event()
         self._closing = False
         self._db_thread = ThreadPoolExecutor(1, thread_name_prefix="jobs-db")
-        self._store = JobStore(config.resolved_database_url)
+        url = config.resolved_database_url
+        outbox = Outbox([webhook.endpoint(os.environ) for webhook in config.webhooks])
+        self._store = JobStore(url, outbox, on_end=metrics.record_end)
+        self._webhooks = Webhooks(outbox, DeliveryStore(url), self._db)
         self._housekeeping = Housekeeping(config, self._store)
         self._housekeeping.clean()
         self._dispatcher = Dispatcher(
@@ -57,15 +65,18 @@ TIDY_EVERY_S = 60.0
         )
         self._admission = Admission(config, cards, self._dispatcher, store=self._store, db=self._db)
         self._views = JobViews(self._dispatcher, store=self._store, db=self._db)
+        self._tidying = asyncio.create_task(self._keep_tidy())
 
     # --- what the doors ask: see core/service.py ----------------------------------------
 
     async def submit(self, submission: Submission) -> JobView:
         """Store a new job, durably; the same id again returns the job that is there."""
-        return await self.get(await self._admission.admit(submission))
+        job_id = await self._admission.admit(submission)
+        logger.info("video_id=%s: handed in", job_id)
+        self._announce(job_id)
+        return await self.get(job_id)
 
     async def get(self, job_id: str) -> JobView:
-        self._tidying = asyncio.create_task(self._keep_tidy())
         """Return the job as it is now."""
         job = await self._db(self._store.get, job_id)
         if job is None:
@@ -96,6 +107,21 @@ TIDY_EVERY_S = 60.0
                 # Another owner's changes are not announced here, hence a look twice a second.
                 await asyncio.wait_for(changed.wait(), min(left, 0.5))
 
+    async def changes(self, after: int | None, timeout_s: float) -> Changes:
+        """Return what changed after the change `after`, or nothing after `timeout_s`, at most two
+        seconds; without a number that there has been, the jobs that are not done."""
+        deadline = time.monotonic() + min(timeout_s, MAX_WAIT_S)
+        while True:
+            news = self._any_change
+            changes = await self._views.changes(after)
+            left = deadline - time.monotonic()
+            found = changes.jobs or changes.deleted
+            if found or after is None or changes.last < after or left <= 0 or self._closing:
+                return changes
+            after = changes.last  # a change that changed no row counts too
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(news.wait(), min(left, 0.5))
+
     async def cancel(self, job_id: str) -> JobView:
         """Stop the job: at once if it waits, within a step if it runs; nothing when it is done."""
         if await self._db(self._store.request_cancel, job_id):
@@ -107,6 +133,13 @@ TIDY_EVERY_S = 60.0
         """Forget a job that is done, and remove its files."""
         if await self._db(self._housekeeping.delete, job_id):
             logger.info("video_id=%s: deleted", job_id)
+            self._announce(job_id)
+
+    async def pin(self, job_id: str, pinned: bool) -> JobView:
+        """Keep the job when old ones are removed, or do not any more."""
+        if await self._db(partial(self._store.pin, job_id, pinned=pinned)):
+            self._announce(job_id)
+        return await self.get(job_id)
 
     async def abandon(self, job_id: str) -> None:
         """Stop a job for which nobody waits any more."""
@@ -131,15 +164,9 @@ TIDY_EVERY_S = 60.0
     async def report(self, state: ReplicaState) -> Wanted:
         """Take a model replica's state; the answer says which of its work is still wanted."""
         self._dispatcher.fleet.report(state)
+        metrics.record_gpus(state.node, state.gpus)
         self._dispatcher.wake()
         running = {job.id: job.owner for job in await self._db(self._store.in_progress)}
-            self._announce(job_id)
-
-    async def pin(self, job_id: str, pinned: bool) -> JobView:
-        """Keep the job when old ones are removed, or do not any more."""
-        if await self._db(partial(self._store.pin, job_id, pinned=pinned)):
-            self._announce(job_id)
-        return await self.get(job_id)
         return Wanted(
             job=state.job_id is not None and running.get(state.job_id) == state.job_owner,
             frames=frozenset(state.holding) & running.keys(),
@@ -153,12 +180,6 @@ TIDY_EVERY_S = 60.0
     def _announce(self, job_id: str) -> None:
         if (changed := self._changes.pop(job_id, None)) is not None:
             changed.set()
-
-    async def close(self) -> None:
-        """Stop every run and put its job back into the queue, for the next replica."""
-        self._closing = True
-        await self._dispatcher.close()
-        self._store.close()
         self._any_change.set()
         self._any_change = asyncio.Event()
 
@@ -176,4 +197,11 @@ TIDY_EVERY_S = 60.0
             except Exception:
                 logger.exception("old videos could not be removed; trying again")
             await asyncio.sleep(TIDY_EVERY_S)
+
+    async def close(self) -> None:
+        """Stop every run and put its job back into the queue, for the next replica."""
+        self._closing = True
         self._tidying.cancel()
+        await self._dispatcher.close()
+        await self._webhooks.close()
+        self._store.close()

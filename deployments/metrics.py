@@ -168,6 +168,14 @@ def record_gpus(node: str, gpus: Sequence[GpuMemory]) -> None:
         GPU_FREE.set(gpu.free_gb * GIB, **labels)
 
 
+def record_end(model: str, outcome: str) -> None:
+    """Count a job that has reached its last state.
+
+    Args: model: the one it ran on, or waited for.
+    """
+    JOBS.add(model=model, outcome=outcome)
+
+
 def record_prompt(model: str, hit: bool) -> None:
     """Count a prompt that the model needed; `hit` when its embedding was kept from before."""
     PROMPTS.add(model=model, cache="hit" if hit else "miss")

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Protocol, cast
 
 import numpy as np
 
+from deployments import metrics
 from deployments.core import gpu
 from deployments.core.checkpoints import Checkpoint, Published
 from deployments.core.config import ModelConfig
@@ -37,6 +38,7 @@ from deployments.core.events import (
     ModelState,
     ReplicaState,
     Started,
+    Step,
     Wanted,
 )
 from deployments.core.log import logger
@@ -135,6 +137,8 @@ class VideoModel:
             )
         self._job, self._orphaned = (job_id, owner), False
         self.changed()
+        began = time.monotonic()
+        logger.info("video_id=%s: %s begins", job_id, self._config.name)
         yield Started(replica_id=self._replica_id, device=self._device)
         work = self._backend.generate(spec, image)
         try:
@@ -155,6 +159,8 @@ class VideoModel:
             await asyncio.shield(self._on_thread(_close, work))
             self._job = None
             self.changed()
+            ran_s = time.monotonic() - began
+            logger.info("video_id=%s: %s stops after %.1f s", job_id, self._config.name, ran_s)
 
     def changed(self) -> None:
         """Have the state reported now."""
@@ -168,10 +174,14 @@ class VideoModel:
         await asyncio.get_running_loop().run_in_executor(None, self._thread.shutdown)
 
     async def _advance(self, work: Iterator[BackendEvent]) -> AsyncIterator[BackendEvent]:
+        began = time.monotonic()
         while (event := await self._on_thread(next, work, None)) is not None:
+            if isinstance(event, Step):
+                metrics.STEPS.observe(time.monotonic() - began, model=self._config.name)
             if self._orphaned:
                 raise Cancelled("nobody waits for this job any more")
             yield event
+            began = time.monotonic()
 
     async def _store_frames(self, events: AsyncIterator[BackendEvent]) -> AsyncIterator[ModelEvent]:
         """Replace runs of frames by references to larger runs in the object store."""

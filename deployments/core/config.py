@@ -4,12 +4,14 @@ Read once by `serve_app.build` and handed down; nothing else reads files or the 
 settings.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, SecretStr, model_validator
 
 from deployments.core.spec import AUTO, Frozen
+from deployments.core.webhooks import Endpoint, Event, check_url, read_secrets
 
 Device = Literal["auto", "cuda", "cpu"]
 Preset = Literal[
@@ -69,6 +71,9 @@ class LimitsConfig(Frozen):
     """What one client, and all of them, may ask for."""
 
     max_queued: int = Field(default=100, ge=1, description="Waiting jobs; more get a 429.")
+    max_queued_per_key: int = Field(
+        default=50, ge=1, description="Waiting jobs of one API key, where there are keys."
+    )
     max_upload_mb: int = Field(default=32, ge=1, description="Size of a whole request body in MiB.")
     max_image_megapixels: int = Field(
         default=64,
@@ -86,11 +91,6 @@ class LimitsConfig(Frozen):
     )
 
 
-def _absolute(path: str) -> str:
-    return str(Path(path).expanduser().absolute())
-
-
-FolderPath = Annotated[str, AfterValidator(_absolute)]
 class ApiKey(Frozen):
     """A key as the service knows it: not the key itself."""
 
@@ -160,10 +160,23 @@ class WebhookConfig(Frozen):
             raise ValueError(f"{name} {error}") from None
 
 
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute())
+
+
+def _absolute_or_none(path: str) -> str:
+    return _absolute(path) if path else ""
+
+
+FolderPath = Annotated[str, AfterValidator(_absolute)]
+FilePath = Annotated[str, AfterValidator(_absolute_or_none)]
 
 
 class ServiceConfig(Frozen):
     """The `args` of `config/serve.yaml`."""
+
+    # An error message must not hold a secret.
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     models: tuple[ModelConfig, ...] = Field(
         default=(ModelConfig(name="mochi"), ModelConfig(name="opensora")),
@@ -183,6 +196,17 @@ class ServiceConfig(Frozen):
         default=("localhost", "127.0.0.1", "[::1]"),
         description='Host names under which browsers may reach the service; "*" allows any.',
     )
+    api_keys: tuple[ApiKey, ...] = Field(
+        default=(),
+        description=(
+            "Who may call, as {name, sha256}; `video-service new-key NAME` makes one. Without any, "
+            "and without a file, the service is open to whoever reaches it."
+        ),
+    )
+    api_keys_file: FilePath = Field(
+        default="",
+        description="A file of more keys, a line NAME:SHA256 each; read again when it changes.",
+    )
     consent: Literal["user", "operator"] = Field(
         default="user",
         description=(
@@ -190,8 +214,12 @@ class ServiceConfig(Frozen):
             "all, so that OpenAI's clients work as they are. /generate always asks."
         ),
     )
+    webhooks: tuple[WebhookConfig, ...] = Field(
+        default=(), description="Who is told, by HTTP, when a video is done."
+    )
     encoder: EncoderConfig = EncoderConfig()
     limits: LimitsConfig = LimitsConfig()
+    retention: RetentionConfig = RetentionConfig()
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> "ServiceConfig":
@@ -204,4 +232,3 @@ class ServiceConfig(Frozen):
     def resolved_database_url(self) -> str:
         """The database URL with the default filled in."""
         return self.database_url or f"sqlite:///{self.state_dir}/jobs.sqlite3"
-    retention: RetentionConfig = RetentionConfig()

@@ -12,28 +12,41 @@ whose row count says whether it happened. All methods block; `Jobs` calls them o
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from deployments.core import database
+from deployments.core.deliveries import Outbox
 from deployments.core.errors import Cancelled
 from deployments.core.events import Phase
 from deployments.core.job_queries import JobQueries
 from deployments.core.job_table import Job, counters, deleted_jobs, jobs
 from deployments.core.service import Submission
 from deployments.core.spec import VideoSpec
+from deployments.core.webhooks import Event
 
 # Callers find all about jobs here.
 __all__ = ["Job", "JobStore"]
 
 
 class JobStore(JobQueries):
-    """The table behind one SQLAlchemy URL; the schema is brought up to date on opening."""
+    """The table behind one SQLAlchemy URL; the schema is brought up to date on opening.
 
-    def __init__(self, url: str) -> None:
+    Args:
+        outbox: takes down whom to tell of a job's end, in the transaction that ends it.
+        on_end: told of each end, on the calling thread: the model, and `completed` or the code.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        outbox: Outbox | None = None,
+        on_end: Callable[[str, str], None] | None = None,
+    ) -> None:
         super().__init__(url)
+        self._outbox, self._on_end = outbox or Outbox(), on_end
         database.migrate(self._engine)
 
     def close(self) -> None:
@@ -128,25 +141,24 @@ class JobStore(JobQueries):
         """Replace the job's notices to the user."""
         return self._update(_owned(job_id, owner), notices=list(notices))
 
+    def tell_waiting(self, job_id: str, notices: Sequence[str]) -> bool:
+        """Replace a waiting job's notices; they are gone when it starts."""
+        waiting = (jobs.c.id == job_id, jobs.c.status == "queued")
+        return self._update(waiting, notices=list(notices))
+
     def name_file(self, job_id: str, owner: str, file_name: str) -> bool:
         """Bind the job to its output file before the file is written."""
         return self._update(_owned(job_id, owner), file_name=file_name)
 
     def finish(self, job_id: str, owner: str, file_bytes: int) -> bool:
         """Mark the job completed: its file is verified and in place."""
-        return self._update(
+        return self._end(
             _owned(job_id, owner),
+            "completed",
             status="completed",
             phase="saved",
             progress=100,
             file_bytes=file_bytes,
-            finished_at=time.time(),
-    def tell_waiting(self, job_id: str, notices: Sequence[str]) -> bool:
-        """Replace a waiting job's notices; they are gone when it starts."""
-        waiting = (jobs.c.id == job_id, jobs.c.status == "queued")
-        return self._update(waiting, notices=list(notices))
-
-            image=None,
         )
 
     def fail(self, job_id: str, owner: str, code: str, message: str) -> bool:
@@ -161,8 +173,8 @@ class JobStore(JobQueries):
 
     def fail_queued(self, job_id: str, code: str, message: str) -> bool:
         """Mark a waiting job failed; False when it is not waiting any more."""
-        return self._update(
-            (jobs.c.id == job_id, jobs.c.status == "queued"), **_failure(code, message)
+        return self._end(
+            (jobs.c.id == job_id, jobs.c.status == "queued"), code, **_failure(code, message)
         )
 
     def requeue(self, job_id: str, owner: str, *, count_attempt: bool) -> bool:
@@ -179,6 +191,10 @@ class JobStore(JobQueries):
             routing=routing,
         )
 
+    def pin(self, job_id: str, *, pinned: bool) -> bool:
+        """Keep the job when old ones are removed, or not; False when it is so, or not there."""
+        return self._update((jobs.c.id == job_id, jobs.c.pinned != pinned), pinned=pinned)
+
     def request_cancel(self, job_id: str) -> bool:
         """Cancel a waiting job at once, or ask the owner of a running one to; False when done."""
         if self.fail_queued(job_id, Cancelled.code, "The job was cancelled."):
@@ -191,10 +207,6 @@ class JobStore(JobQueries):
         """Remove a job that has ended; False when there is none, or it has not."""
         ended = jobs.c.status.in_(("completed", "failed"))
         with self._engine.begin() as connection:
-    def pin(self, job_id: str, *, pinned: bool) -> bool:
-        """Keep the job when old ones are removed, or not; False when it is so, or not there."""
-        return self._update((jobs.c.id == job_id, jobs.c.pinned != pinned), pinned=pinned)
-
             number = connection.scalar(
                 sa.select(jobs.c.number).where(jobs.c.id == job_id, ended).with_for_update()
             )
@@ -223,6 +235,25 @@ class JobStore(JobQueries):
         with self._engine.begin() as connection:
             values |= {"sequence": _next_change(connection), "changed_at": time.time()}
             return connection.execute(jobs.update().where(*conditions).values(values)).rowcount > 0
+
+    def _end(
+        self, conditions: Sequence[sa.ColumnElement[bool]], outcome: str, **values: Any
+    ) -> bool:
+        """Give one job its last state, and write down who is to be told; False when none fits."""
+        now = time.time()
+        with self._engine.begin() as connection:
+            values |= {"sequence": _next_change(connection), "changed_at": now}
+            values |= {"finished_at": now, "image": None}
+            change = jobs.update().where(*conditions).values(values)
+            ended = connection.execute(change.returning(jobs.c.id, jobs.c.model)).first()
+            if ended is None:
+                return False
+            completed = outcome == "completed"
+            event: Event = "video.completed" if completed else "video.failed"
+            self._outbox.add(connection, event, ended.id, now)
+        if self._on_end is not None:
+            self._on_end(ended.model, outcome)
+        return True
 
 
 def _next_change(connection: sa.Connection) -> int:
@@ -257,6 +288,4 @@ def _failure(code: str, message: str) -> dict[str, Any]:
         "status": "failed",
         "error_code": code,
         "error_message": message,
-        "finished_at": time.time(),
-        "image": None,
     }
