@@ -14,6 +14,7 @@
     ├── EncodingFailed        500  the MP4 could not be made
     ├── Cancelled             500  the job was cancelled; only a waiting caller sees it
     ├── Interrupted           500  the processes of the job died too often
+    ├── DeadlineExceeded      500  the job was not done when its caller wanted it
     ├── BackendUnavailable    503  no model can serve the request now
     ├── InsufficientVram      503  the GPU is too small, or too full
     └── InsufficientDisk      503  the outputs folder has no room
@@ -120,17 +121,19 @@ class PayloadTooLarge(VideoServiceError):
 
 
 class QueueFull(VideoServiceError):
-    """As many jobs wait as the config allows."""
+    """As many jobs wait as the config allows, in all or, `of_caller`, of one API key."""
 
     status = 429
     code = "queue_full"
 
-    def __init__(self, waiting: int, retry_after_s: int) -> None:
-        super().__init__(waiting, retry_after_s)
-        self.waiting, self.retry_after_s = waiting, retry_after_s
+    def __init__(self, waiting: int, retry_after_s: int, of_caller: bool = False) -> None:
+        super().__init__(waiting, retry_after_s, of_caller)
+        self.waiting, self.retry_after_s, self.of_caller = waiting, retry_after_s, of_caller
 
     def __str__(self) -> str:
-        return f"The queue is full ({self.waiting} jobs wait); try again in {self.retry_after_s} s."
+        jobs = "jobs of yours" if self.of_caller else "jobs"
+        again = f"try again in {self.retry_after_s} s"
+        return f"The queue is full ({self.waiting} {jobs} wait); {again}."
 
 
 class GenerationFailed(VideoServiceError):
@@ -162,6 +165,12 @@ class Interrupted(VideoServiceError):
 
     def __str__(self) -> str:
         return f"The job was interrupted {self.attempts} times and is not tried again."
+
+
+class DeadlineExceeded(VideoServiceError):
+    """The job was not completed by its deadline, and is not wanted any more."""
+
+    code = "deadline_exceeded"
 
 
 class BackendUnavailable(VideoServiceError):

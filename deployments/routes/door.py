@@ -3,7 +3,7 @@
 import asyncio
 import contextvars
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, TypeVar
 
@@ -13,19 +13,32 @@ from deployments.core import images
 from deployments.core.config import ServiceConfig
 from deployments.core.service import JobsService
 from deployments.core.spec import ModelCard
+from deployments.routes.caller import Callers
+from deployments.routes.feed import Feed
 from deployments.routes.watch import StateWatch
 
 T = TypeVar("T")
 
 
 class Door:
-    """The jobs, the settings and the watch, as one HTTP application holds them."""
+    """The jobs of all, the settings, the watch and the feed, as one HTTP application holds them.
 
-    def __init__(self, jobs: JobsService, config: ServiceConfig, cards: list[ModelCard]) -> None:
+    A route asks `JobsDep` for jobs, which are the caller's alone.
+    """
+
+    def __init__(
+        self,
+        jobs: JobsService,
+        config: ServiceConfig,
+        cards: list[ModelCard],
+        is_stopping: Callable[[], bool],
+    ) -> None:
         self.jobs = jobs
         self.config = config
         self.cards = cards
+        self.callers = Callers(config)
         self.watch = StateWatch(jobs)
+        self.feed = Feed(jobs, is_stopping)
         self.opened_at = int(time.time())
         self._tasks: set[asyncio.Task[Any]] = set()
         self._image_thread: ThreadPoolExecutor | None = None

@@ -22,6 +22,7 @@ from deployments.core.service import JobsService, Submission, new_job_id
 from deployments.routes.body import MULTIPART, URLENCODED, read_parts
 from deployments.routes.door import Door, DoorDep
 from deployments.routes.forms import form_schema, read_generate
+from deployments.routes.own_jobs import JobsDep
 from deployments.routes.wire import error_docs
 
 router = APIRouter(tags=["generate"])
@@ -124,6 +125,7 @@ REQUEST_BODY = {
 async def generate(
     request: Request,
     door: DoorDep,
+    jobs: JobsDep,
     prefer: Annotated[
         str,
         Header(
@@ -147,8 +149,8 @@ async def generate(
     image = None if upload is None else await door.read_image(upload)
     submission = Submission(job_id=new_job_id(), request=video_request, image=image)
     if _wants_async(prefer):
-        return _accepted((await door.jobs.submit(submission)).id)
-    job = await _submit_and_wait(request, door, submission)
+        return _accepted((await jobs.submit(submission)).id)
+    job = await _submit_and_wait(request, door, jobs, submission)
     if job.error_code is not None:
         raise StoredError(job.error_code, job.error_message or "The generation failed.")
     return JSONResponse(_result(job, door.config).model_dump())
@@ -168,18 +170,20 @@ def _accepted(job_id: str) -> JSONResponse:
     )
 
 
-async def _submit_and_wait(request: Request, door: Door, submission: Submission) -> JobView:
+async def _submit_and_wait(
+    request: Request, door: Door, jobs: JobsService, submission: Submission
+) -> JobView:
     """Return the job when it is done; whatever ends the waiting earlier cancels the job."""
     job_id = submission.job_id
-    submitted = door.start(door.jobs.submit(submission))
+    submitted = door.start(jobs.submit(submission))
     done = False
     try:
         await asyncio.shield(submitted)
-        job = await _wait(request, door.jobs, job_id)
+        job = await _wait(request, jobs, job_id)
         done = job.done
     finally:
         if not done:
-            door.start(_abandon(door.jobs, job_id, submitted))
+            door.start(_abandon(jobs, job_id, submitted))
     return job
 
 

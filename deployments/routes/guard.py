@@ -12,8 +12,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from deployments.core.errors import ForeignOrigin
+from deployments.core.errors import ForeignOrigin, Unauthorized
 from deployments.core.log import logger
+from deployments.routes.caller import Callers
 from deployments.routes.wire import error_response, server_error_response
 
 CONTENT_SECURITY_POLICY = (
@@ -42,9 +43,14 @@ class Guard:
     """ASGI middleware around the whole application."""
 
     def __init__(
-        self, app: ASGIApp, allowed_hosts: tuple[str, ...], *, echo_request_id: bool
+        self,
+        app: ASGIApp,
+        allowed_hosts: tuple[str, ...],
+        callers: Callers,
+        *,
+        echo_request_id: bool,
     ) -> None:
-        self._app = app
+        self._app, self._callers = app, callers
         self._hosts = frozenset(host_name(host) for host in allowed_hosts)
         self._echo_request_id = echo_request_id
 
@@ -58,8 +64,8 @@ class Guard:
         path = scope["path"]
         try:
             self._refuse_foreign(headers)
-            await self._app(reply.inner_scope, receive, reply.send)
-        except ForeignOrigin as error:
+            await self._app(self._callers.admitted(reply.inner_scope), receive, reply.send)
+        except (ForeignOrigin, Unauthorized) as error:
             await error_response(path, error)(scope, receive, reply.send)
         except ClientDisconnect:
             logger.info("client went away: %s", path)

@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from deployments.core.errors import NotFound
 from deployments.routes.door import DoorDep
+from deployments.routes.own_jobs import JobsDep
 from deployments.routes.wire import error_docs
 
 router = APIRouter(tags=["generate"])
@@ -60,9 +61,10 @@ async def output(
     ],
     request: Request,
     door: DoorDep,
+    jobs: JobsDep,
 ) -> Response:
     """Return a finished video; players may ask for ranges of it."""
-    job = await door.jobs.find_output(filename)
+    job = await jobs.find_output(filename)
     path = FilePath(door.config.outputs_dir) / (job.file_name or filename)
     return await file_answer(path, request, "video/mp4")
 

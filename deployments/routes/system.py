@@ -170,7 +170,7 @@ def health_of(door: Door) -> Health:
 
 # --- routes ------------------------------------------------------------------------------
 
-UNHEALTHY: dict[int | str, dict[str, Any]] = error_docs({}) | {
+UNHEALTHY: dict[int | str, dict[str, Any]] = error_docs({}, keyless=True) | {
     503: {"model": Health, "description": "Unhealthy: no model can serve; `message` has the cause."}
 }
 

@@ -11,10 +11,12 @@ from PIL import Image
 
 from deployments.core import stills
 from deployments.core.errors import EncodingFailed, InvalidRequest
+from deployments.core.service import JobsService
 from deployments.routes.body import Part
 from deployments.routes.door import Door, DoorDep
 from deployments.routes.finished import finished_spec, last_frame
 from deployments.routes.form_reader import decoded
+from deployments.routes.own_jobs import JobsDep
 from deployments.routes.video_forms import EXTEND, VIDEO, VIDEO_ID
 from deployments.routes.video_object import Video, video_answer
 from deployments.routes.video_request import Defaults, video_request
@@ -31,7 +33,11 @@ router = APIRouter(prefix="/v1/videos", tags=["videos"])
     openapi_extra=form_body(EXTEND),
 )
 async def extend_video(
-    request: Request, response: Response, door: DoorDep, consent: ConsentHeader = ""
+    request: Request,
+    response: Response,
+    door: DoorDep,
+    jobs: JobsDep,
+    consent: ConsentHeader = "",
 ) -> Video:
     """Make a video that begins with the last frame of another one: one of here, or an MP4 file.
 
@@ -40,19 +46,21 @@ async def extend_video(
     """
     parts = await read_agreed(request, door, consent)
     form, files = EXTEND.read(parts)
-    frame, defaults = await _last_frame(files, door)
+    frame, defaults = await _last_frame(files, door, jobs)
     wanted = video_request(form, door.cards, defaults, has_image=True)
-    return video_answer(await submit(door, wanted, frame), response)
+    return video_answer(await submit(door, jobs, wanted, frame), response)
 
 
-async def _last_frame(files: Mapping[str, Part], door: Door) -> tuple[bytes, Defaults]:
+async def _last_frame(
+    files: Mapping[str, Part], door: Door, jobs: JobsService
+) -> tuple[bytes, Defaults]:
     """Return the last frame, a PNG, and what the new video has of the old one."""
     if len(files) != 1:
         what = "is required" if not files else "is sent twice: as a file and as an id; send one"
         raise InvalidRequest(VIDEO, f"{what}: an MP4 file, or {VIDEO_ID} of a video of here")
     [part] = files.values()
     if part.name == VIDEO_ID:
-        job = await door.jobs.get(decoded(part))
+        job = await jobs.get(decoded(part))
         spec = finished_spec(job)
         frame = await last_frame(job, door.config.outputs_dir)
         return frame, Defaults(size=(spec.width, spec.height), fps=spec.fps)

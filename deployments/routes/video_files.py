@@ -9,6 +9,7 @@ from deployments.core import outputs
 from deployments.routes.door import DoorDep
 from deployments.routes.finished import finished_file
 from deployments.routes.outputs import VideoFile, file_answer
+from deployments.routes.own_jobs import JobsDep
 from deployments.routes.videos import VideoId
 from deployments.routes.wire import error_docs
 
@@ -46,6 +47,7 @@ async def content(
     video_id: VideoId,
     request: Request,
     door: DoorDep,
+    jobs: JobsDep,
     variant: Annotated[
         Variant,
         Query(
@@ -57,7 +59,7 @@ async def content(
     ] = "video",
 ) -> Response:
     """Return the video, or one of its pictures; players may ask for ranges."""
-    video = finished_file(await door.jobs.get(video_id), door.config.outputs_dir)
+    video = finished_file(await jobs.get(video_id), door.config.outputs_dir)
     poster, sheet = outputs.preview_paths(video)
     path = {"video": video, "thumbnail": poster, "spritesheet": sheet}[variant]
     return await file_answer(path, request, MEDIA_TYPES[variant], download=True)

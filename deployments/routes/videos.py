@@ -17,6 +17,7 @@ from deployments.routes.door import Door, DoorDep
 from deployments.routes.fields import FALSE, TRUE
 from deployments.routes.finished import finished_spec, first_frame
 from deployments.routes.form_reader import Form
+from deployments.routes.own_jobs import JobsDep
 from deployments.routes.reference import image_bytes
 from deployments.routes.video_forms import (
     CONSENT_HEADER,
@@ -91,7 +92,11 @@ def form_body(form: Form[Any]) -> dict[str, Any]:
     openapi_extra=form_body(CREATE),
 )
 async def create_video(
-    request: Request, response: Response, door: DoorDep, consent: ConsentHeader = ""
+    request: Request,
+    response: Response,
+    door: DoorDep,
+    jobs: JobsDep,
+    consent: ConsentHeader = "",
 ) -> Video:
     """Begin a video of a text, or of a picture and a text, and answer at once.
 
@@ -101,7 +106,7 @@ async def create_video(
     form, files = CREATE.read(parts)
     image = image_bytes(files)
     wanted = video_request(form, door.cards, Defaults(), has_image=image is not None)
-    return video_answer(await submit(door, wanted, image), response)
+    return video_answer(await submit(door, jobs, wanted, image), response)
 
 
 @router.post(
@@ -115,6 +120,7 @@ async def remix_video(
     request: Request,
     response: Response,
     door: DoorDep,
+    jobs: JobsDep,
     consent: ConsentHeader = "",
 ) -> Video:
     """Make a video again with another prompt: same model, size, length, seed and settings.
@@ -123,11 +129,11 @@ async def remix_video(
     """
     parts = await read_agreed(request, door, consent)
     form, _ = REMIX.read(parts)
-    source = await door.jobs.get(video_id)
+    source = await jobs.get(video_id)
     spec = finished_spec(source)
     image = await first_frame(source, door.config.outputs_dir) if spec.conditioned else None
     wanted = remix_request(form.prompt, spec)
-    return video_answer(await submit(door, wanted, image, remixed_from=video_id), response)
+    return video_answer(await submit(door, jobs, wanted, image, remixed_from=video_id), response)
 
 
 @router.post("/edits", include_in_schema=False)
@@ -153,7 +159,12 @@ async def read_agreed(request: Request, door: Door, consent: str) -> list[Part]:
 
 
 async def submit(
-    door: Door, wanted: VideoRequest, image: bytes | None, *, remixed_from: str | None = None
+    door: Door,
+    jobs: JobsService,
+    wanted: VideoRequest,
+    image: bytes | None,
+    *,
+    remixed_from: str | None = None,
 ) -> JobView:
     """Store the job, of a picture that nobody has looked into yet."""
     with _in_openais_words():
@@ -162,7 +173,7 @@ async def submit(
         submission = Submission(
             job_id=new_job_id(), request=wanted, image=seen, remixed_from=remixed_from
         )
-        return await door.jobs.submit(submission)
+        return await jobs.submit(submission)
 
 
 @contextmanager
@@ -184,7 +195,7 @@ def _in_openais_words() -> Iterator[None]:
     responses=error_docs({400: "A parameter is wrong, or `after` is unknown."}, openai=True),
 )
 async def list_videos(
-    door: DoorDep,
+    jobs: JobsDep,
     after: Annotated[
         str | None, Query(description="The `last_id` of the page before.", examples=[None])
     ] = None,
@@ -204,41 +215,41 @@ async def list_videos(
     query = JobQuery(
         after=after, limit=limit, order=order, search=search, model=model, status=status
     )
-    return video_list(await door.jobs.list_jobs(query))
+    return video_list(await jobs.list_jobs(query))
 
 
 @router.get("/{video_id}", summary="Get a video's progress", responses=MISSING)
-async def get_video(video_id: VideoId, response: Response, door: DoorDep) -> Video:
+async def get_video(video_id: VideoId, response: Response, jobs: JobsDep) -> Video:
     """Return the video as it stands now.
 
     Ask again until it is `completed` or `failed`, as often as `openai-poll-after-ms` says.
     """
-    return video_answer(await door.jobs.get(video_id), response)
+    return video_answer(await jobs.get(video_id), response)
 
 
 # --- ending ------------------------------------------------------------------------------
 
 
 @router.post("/{video_id}/cancel", summary="Cancel a video", responses=MISSING)
-async def cancel_video(video_id: VideoId, response: Response, door: DoorDep) -> Video:
+async def cancel_video(video_id: VideoId, response: Response, jobs: JobsDep) -> Video:
     """Stop the video: at once while it waits, within a step while it runs.
 
     One that has ended stays as it is.
     """
-    return video_answer(await door.jobs.cancel(video_id), response)
+    return video_answer(await jobs.cancel(video_id), response)
 
 
 @router.delete("/{video_id}", summary="Delete a video", responses=MISSING)
-async def delete_video(video_id: VideoId, door: DoorDep) -> DeletedVideo:
+async def delete_video(video_id: VideoId, jobs: JobsDep) -> DeletedVideo:
     """Remove the video with all of its files; one that is in the making is cancelled first.
 
     The answer comes when the model is idle.
     """
-    job = await door.jobs.cancel(video_id)
+    job = await jobs.cancel(video_id)
     while not job.done:
-        job = await door.jobs.wait(video_id, WAIT_SLICE_S)
-    await _until_idle(door.jobs, video_id)
-    await door.jobs.delete(video_id)
+        job = await jobs.wait(video_id, WAIT_SLICE_S)
+    await _until_idle(jobs, video_id)
+    await jobs.delete(video_id)
     return DeletedVideo(id=video_id)
 
 

@@ -20,6 +20,7 @@ from deployments.core.errors import (
     NotFound,
     PayloadTooLarge,
     QueueFull,
+    Unauthorized,
     VideoServiceError,
 )
 
@@ -63,6 +64,8 @@ class OpenAIErrorBody(BaseModel):
 def error_response(path: str, error: VideoServiceError) -> JSONResponse:
     """Answer a request for `path` with `error`."""
     headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, QueueFull) else {}
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = "Bearer"
     if error.code == InsufficientVram.code:
         # A GPU does not grow: OpenAI's clients would ask two more times.
         headers["X-Should-Retry"] = "false"
@@ -112,10 +115,14 @@ def _type(status: int) -> ErrorType:
 
 
 def error_docs(
-    descriptions: dict[int, str], *, openai: bool = False
+    descriptions: dict[int, str], *, openai: bool = False, keyless: bool = False
 ) -> dict[int | str, dict[str, Any]]:
-    """Return FastAPI's `responses` for a route's errors; any route can also answer 403 and 500."""
-    everywhere = {
+    """Return FastAPI's `responses` for a route's errors; any route can also answer 403 and 500.
+
+    Args: keyless: the route is open to all, so that it cannot answer 401.
+    """
+    everywhere = {} if keyless else {401: "The config has API keys, and no known one was sent."}
+    everywhere |= {
         403: "The `Host` is not one of `allowed_hosts`, or the `Origin` is another web page's.",
         500: "An internal error; the log has the cause.",
     }
@@ -134,6 +141,7 @@ def error_docs(
 def _example(path: str, status: int) -> Any:
     errors: dict[int, VideoServiceError] = {
         400: InvalidRequest("fps", "61 is more than 60; allowed: whole numbers from 1 to 60"),
+        401: Unauthorized("This API key is not known here."),
         403: ForeignOrigin("Origin", "https://other.example"),
         404: NotFound("There is no such video."),
         413: PayloadTooLarge("body", 32 * 2**20),
