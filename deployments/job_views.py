@@ -1,25 +1,42 @@
 """What the outside sees of a job: its row, its place among the waiting, and how long it takes."""
 
 import time
+from collections.abc import Sequence
 
-from deployments.core.events import JobView
+from deployments.core.config import RetentionConfig
+from deployments.core.events import Changes, DeletedJob, JobView
 from deployments.core.job_store import Job, JobStore
 from deployments.dispatcher import Dispatcher
+from deployments.housekeeping import expires_at
 from deployments.job_run import Db
+
+# More changes than these are told in several answers.
+CHANGES_AT_ONCE = 200
 
 
 class JobViews:
     """Turns rows into views."""
 
-    def __init__(self, dispatcher: Dispatcher, *, store: JobStore, db: Db) -> None:
-        self._dispatcher, self._store, self._db = dispatcher, store, db
+    def __init__(
+        self, dispatcher: Dispatcher, retention: RetentionConfig, *, store: JobStore, db: Db
+    ) -> None:
+        self._dispatcher, self._retention = dispatcher, retention
+        self._store, self._db = store, db
 
     async def view(self, job: Job) -> JobView:
         """Return how the job stands now."""
         position, turn_s = 0, self._dispatcher.seconds_until_free()
         if job.status == "queued":
             position = await self._db(self._store.position, job.number)
-        return job_view(job, position, seconds_left(job, position, turn_s))
+        view = job_view(job, position, seconds_left(job, position, turn_s))
+        due = expires_at(job.finished_at, self._retention, pinned=job.pinned)
+        return view.model_copy(update={"expires_at": due})
+
+    async def changes(self, after: int | None) -> Changes:
+        """Return what changed after the change `after`: see `JobsService.changes`."""
+        last, jobs, deleted, more = await self._db(_changes, self._store, after)
+        views = [await self.view(job) for job in jobs]
+        return Changes(jobs=tuple(views), deleted=tuple(deleted), last=last, more=more)
 
 
 def seconds_left(job: Job, position: int, turn_s: float) -> float | None:
@@ -73,4 +90,28 @@ def job_view(job: Job, position: int, left_s: float | None) -> JobView:
         sequence=job.sequence,
         changed_at=job.changed_at,
         seconds_left=left_s,
+    )
+
+
+def _changes(
+    store: JobStore, after: int | None
+) -> tuple[int, Sequence[Job], Sequence[DeletedJob], bool]:
+    """Return the number up to which the rest is complete, the changed jobs, the deleted ones, and
+    whether later changes are left. Blocks."""
+    # Read first: what changes meanwhile has a higher number, and is told the next time.
+    last = store.last_change()
+    if after is None or after > last:
+        present = {job.id: job for job in [*store.queued(), *store.in_progress()]}
+        return last, list(present.values()), [], False
+    if after == last:
+        return last, [], [], False
+    changed = store.changed_after(after, CHANGES_AT_ONCE)
+    deleted = store.deleted_after(after, CHANGES_AT_ONCE)
+    full = [found[-1].sequence for found in (changed, deleted) if len(found) == CHANGES_AT_ONCE]
+    upto = min([last, *full])
+    return (
+        upto,
+        [job for job in changed if job.sequence <= upto],
+        [job for job in deleted if job.sequence <= upto],
+        upto < last,
     )

@@ -64,7 +64,7 @@ class Jobs:
             announce=self._announce,
         )
         self._admission = Admission(config, cards, self._dispatcher, store=self._store, db=self._db)
-        self._views = JobViews(self._dispatcher, store=self._store, db=self._db)
+        self._views = JobViews(self._dispatcher, config.retention, store=self._store, db=self._db)
         self._tidying = asyncio.create_task(self._keep_tidy())
 
     # --- what the doors ask: see core/service.py ----------------------------------------

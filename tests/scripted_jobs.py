@@ -21,6 +21,8 @@ from deployments.core import outputs
 from deployments.core.config import ServiceConfig
 from deployments.core.errors import InvalidRequest, NotFound, VideoServiceError
 from deployments.core.events import (
+    Changes,
+    DeletedJob,
     GpuMemory,
     JobPage,
     JobView,
@@ -75,6 +77,8 @@ class ScriptedJobs:
         self.refuse: VideoServiceError | None = None
         self.video = VIDEO
         self.jobs: dict[str, JobView] = {}
+        self.deleted: list[DeletedJob] = []
+        self.last_change = 0
         self.images: list[bytes | None] = []
         self.requests: list[VideoRequest] = []
         self.cancelled: list[str] = []
@@ -118,6 +122,8 @@ class ScriptedJobs:
             error_message=None,
             remixed_from=submission.remixed_from,
             caller=submission.caller,
+            sequence=self._next_change(),
+            changed_at=time.time(),
             seconds_left=30.0,
         )
         if not self.hold:
@@ -148,12 +154,36 @@ class ScriptedJobs:
             await asyncio.sleep(0.01)
         return job
 
+    async def changes(self, after: int | None, timeout_s: float) -> Changes:
+        self._must_be_up()
+        if after is None or after > self.last_change:
+            jobs = tuple(self.jobs[job_id] for job_id in self.running)
+            return Changes(jobs=jobs, last=self.last_change)
+        deadline = time.monotonic() + timeout_s
+        while after == self.last_change and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+            self._must_be_up()
+        changed = sorted(self.jobs.values(), key=lambda job: job.sequence)
+        return Changes(
+            jobs=tuple(job for job in changed if job.sequence > after),
+            deleted=tuple(job for job in self.deleted if job.sequence > after),
+            last=self.last_change,
+        )
+
     async def abandon(self, job_id: str) -> None:
         await self.cancel(job_id)
 
+    async def pin(self, job_id: str, pinned: bool) -> JobView:
+        await self.get(job_id)
+        self.set(job_id, pinned=pinned)
+        return self.jobs[job_id]
+
     async def delete(self, job_id: str) -> None:
         self._must_be_up()
-        del self.jobs[job_id]
+        gone = self.jobs.pop(job_id)
+        self.deleted.append(
+            DeletedJob(id=job_id, caller=gone.caller, sequence=self._next_change())
+        )
 
     async def cancel(self, job_id: str) -> JobView:
         job = await self.get(job_id)
@@ -172,11 +202,6 @@ class ScriptedJobs:
     async def state(self) -> ServiceState:
         self._must_be_up()
         return ServiceState(replicas=self.replicas, jobs_queued=0, jobs_running=len(self.running))
-
-    async def pin(self, job_id: str, pinned: bool) -> JobView:
-        await self.get(job_id)
-        self.set(job_id, pinned=pinned)
-        return self.jobs[job_id]
 
     @property
     def running(self) -> list[str]:
@@ -222,7 +247,12 @@ class ScriptedJobs:
 
     def set(self, job_id: str, **changes: object) -> None:
         """Change what the job shows."""
+        changes = {"sequence": self._next_change(), "changed_at": time.time()} | changes
         self.jobs[job_id] = self.jobs[job_id].model_copy(update=changes)
+
+    def _next_change(self) -> int:
+        self.last_change += 1
+        return self.last_change
 
     def _must_be_up(self) -> None:
         if self.down:

@@ -152,7 +152,14 @@ class JobView(Frozen):
         caller: the name of the API key that it came with; "" without keys.
         sequence: the number of its last change, one count for all jobs.
         changed_at: when that was, in Unix seconds.
-        seconds_left: a guess; None for a job that is done.
+        seconds_until_start: about how long it still waits; None while nobody can say, and for a job
+            that does not wait.
+        seconds_left: about how long until its end, the waiting included; None while nobody can say,
+            and for a job that is done.
+        heartbeat_at: when the model that works on it, or keeps its frames, last gave a sign of
+            life, in Unix seconds; None for a job that is not in progress.
+        stalled: its row has not changed for much longer than usual.
+        expires_at: when its files are removed, in Unix seconds; None for never.
     """
 
     id: str
@@ -185,7 +192,11 @@ class JobView(Frozen):
     pinned: bool = False
     sequence: int = 0
     changed_at: float = 0.0
+    seconds_until_start: float | None = None
     seconds_left: float | None = None
+    heartbeat_at: float | None = None
+    stalled: bool = False
+    expires_at: float | None = None
 
     @property
     def done(self) -> bool:
@@ -199,6 +210,22 @@ class DeletedJob(Frozen):
     id: str
     caller: str
     sequence: int
+
+
+class Changes(Frozen):
+    """What became of jobs after some change.
+
+    Attributes:
+        jobs: each job that changed, as it is now, in the order of the changes.
+        deleted: each job that was deleted, in that order.
+        last: the number of the change up to which this is complete.
+        more: whether there are later ones, to be asked for with `last`.
+    """
+
+    jobs: tuple[JobView, ...] = ()
+    deleted: tuple[DeletedJob, ...] = ()
+    last: int
+    more: bool = False
 
 
 class JobPage(Frozen):

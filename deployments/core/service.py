@@ -8,7 +8,7 @@
 import secrets
 from typing import Literal, Protocol
 
-from deployments.core.events import JobPage, JobStatus, JobView, ServiceState
+from deployments.core.events import Changes, JobPage, JobStatus, JobView, ServiceState
 from deployments.core.spec import Frozen, VideoRequest
 
 Order = Literal["asc", "desc"]
@@ -24,6 +24,7 @@ class Submission(Frozen):
         idempotency_key: a second submission of the caller with the same key is the same job.
         fingerprint: of what the client sent, before the service filled anything in; "" for none.
         is_retry: the client says that it repeats a call that got no answer.
+        received_at: when the call came in, in Unix seconds: a repetition may overtake it.
         deadline_at: Unix seconds after which nobody wants the video.
     """
 
@@ -35,6 +36,7 @@ class Submission(Frozen):
     idempotency_key: str | None = None
     fingerprint: str = ""
     is_retry: bool = False
+    received_at: float | None = None
     deadline_at: float | None = None
 
 
@@ -76,6 +78,11 @@ class JobsService(Protocol):
         """Return the job as soon as it is done, else as it is after `timeout_s` (at most 2 s, so
         that a shutdown never waits for a caller). Raises: NotFound."""
 
+    async def changes(self, after: int | None, timeout_s: float) -> Changes:
+        """Return what changed after the change number `after`, as soon as something has, at the
+        latest after `timeout_s` (at most 2 s). None, and a number that no change has had yet, stand
+        for the present: every job that is not done, at once."""
+
     async def cancel(self, job_id: str) -> JobView:
         """Stop the job: at once if it waits, within a step if it runs; no effect when it is done.
         Raises: NotFound."""
@@ -84,14 +91,14 @@ class JobsService(Protocol):
         """Forget a job that is done, and remove its files. No effect on one that is not, or that is
         not there."""
 
+    async def pin(self, job_id: str, pinned: bool) -> JobView:
+        """Keep the job when old ones are removed, or do not any more. Raises: NotFound."""
+
     async def abandon(self, job_id: str) -> None:
         """The client that waited for the job has gone: cancel it, unless the connection broke
         because the service itself is being stopped or replaced."""
 
     async def find_output(self, file_name: str) -> JobView:
-    async def pin(self, job_id: str, pinned: bool) -> JobView:
-        """Keep the job when old ones are removed, or do not any more. Raises: NotFound."""
-
         """Return the completed job that owns the file `file_name`. Raises: NotFound."""
 
     async def state(self) -> ServiceState:

@@ -11,6 +11,8 @@ from deployments.routes.video_request import seconds_text
 # OpenAI's clients keep the first value, so it suits the whole job: twenty looks, two a second at
 # most.
 POLLS, MIN_POLL_MS, MAX_POLL_MS = 20, 500, 10_000
+# While nothing is known yet: what OpenAI's clients do by themselves.
+UNKNOWN_POLL_MS = 1000
 
 
 class VideoError(BaseModel):
@@ -32,7 +34,9 @@ class Video(BaseModel):
     progress: int = Field(description="Per cent, 0 to 100.", examples=[42])
     created_at: int = Field(description="Unix seconds.")
     completed_at: int | None = Field(description="Unix seconds, when it ended, also in failure.")
-    expires_at: int | None = Field(default=None, description="Videos do not expire.")
+    expires_at: int | None = Field(
+        default=None, description="Unix seconds, when its files are removed; null for never."
+    )
     prompt: str | None
     remixed_from_video_id: str | None = Field(description="The video whose recipe it has.")
     seconds: str = Field(description="Length of the video.", examples=["2.67"])
@@ -45,6 +49,25 @@ class Video(BaseModel):
         description="Denoising steps in all, of every segment; 0 until known.", examples=[64]
     )
     queue_position: int = Field(description="1 for the next one; 0 when it does not wait.")
+    seconds_until_start: float | None = Field(
+        description="About how long it still waits, from what videos took here before; null when "
+        "it does not wait, and while nothing is known yet.",
+        examples=[12.5],
+    )
+    seconds_left: float | None = Field(
+        description="About how long until it is done, the waiting included; null when it is, and "
+        "while nothing is known yet.",
+        examples=[83.2],
+    )
+    heartbeat_at: int | None = Field(
+        description="Unix seconds, when the model that works on it last gave a sign of life, every "
+        "two seconds or so; null when it is not in progress."
+    )
+    stalled: bool = Field(
+        description="Whether nothing has happened for much longer than such a video usually takes "
+        "for a step, at least a minute."
+    )
+    pinned: bool = Field(description="Whether it is kept when old videos are removed.")
     notices: list[str] = Field(description="What else the user should know.")
     video_url: str | None = Field(
         description="Where to fetch the MP4 once it is completed.",
@@ -99,6 +122,7 @@ def video_object(job: JobView) -> Video:
         progress=job.progress,
         created_at=int(job.created_at),
         completed_at=None if job.finished_at is None else int(job.finished_at),
+        expires_at=None if job.expires_at is None else int(job.expires_at),
         prompt=job.prompt,
         remixed_from_video_id=job.remixed_from,
         seconds=seconds_text(job.num_frames, job.fps),
@@ -108,6 +132,11 @@ def video_object(job: JobView) -> Video:
         step=job.step,
         num_steps=job.num_steps,
         queue_position=job.queue_position,
+        seconds_until_start=_rounded(job.seconds_until_start),
+        seconds_left=_rounded(job.seconds_left),
+        heartbeat_at=None if job.heartbeat_at is None else int(job.heartbeat_at),
+        stalled=job.stalled,
+        pinned=job.pinned,
         notices=list(job.notices),
         video_url=f"/outputs/{job.file_name}"
         if job.file_name and job.status == "completed"
@@ -129,11 +158,16 @@ def video_object(job: JobView) -> Video:
 
 def video_answer(job: JobView, response: Response) -> Video:
     """Return `job` in its wire form, and say in a header when to look at it again."""
-    if job.seconds_left is not None:
-        poll_ms = round(job.seconds_left * 1000 / POLLS)
-        poll_ms = min(max(poll_ms, MIN_POLL_MS), MAX_POLL_MS)
+    if not job.done:
+        poll_ms = UNKNOWN_POLL_MS
+        if job.seconds_left is not None:
+            poll_ms = min(max(round(job.seconds_left * 1000 / POLLS), MIN_POLL_MS), MAX_POLL_MS)
         response.headers["openai-poll-after-ms"] = str(poll_ms)
     return video_object(job)
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 1)
 
 
 def video_list(page: JobPage) -> VideoList:
