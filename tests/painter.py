@@ -1,9 +1,10 @@
 """A real backend without a network: it paints flat frames.
 
-The prompt steers it: `slow` and `steady` take time at each step, `fail` raises, `vram` is too
-large, and `vram for NAME` for that model only. So does the model's name: `broken` cannot be loaded,
-`late` loads when `OPENING` is set, `opensora` takes images, whose mean colour it paints, and makes
-long clips in segments.
+The prompt steers it: `slow` and `steady` take time at each step, `thorough` at each decoded chunk,
+`fail` raises, `vram` is too large, and `vram for NAME` for that model only. So does the model's
+name: `broken` cannot be loaded, `late` loads when `OPENING` is set, `opensora` takes images, whose
+mean colour it paints, and makes long clips in segments. `PAINTER_LOAD_S` in the environment is how
+long loading takes.
 """
 
 import io
@@ -58,6 +59,7 @@ class Painter:
             raise OSError("the painter has no paint")
         if self._config.name.startswith("late"):
             OPENING.wait(20)
+        time.sleep(float(os.environ.get("PAINTER_LOAD_S", "0")))
 
     def generate(self, spec: VideoSpec, image: bytes | None = None) -> Iterator[BackendEvent]:
         assert (image is not None) == spec.conditioned
@@ -79,6 +81,7 @@ class Painter:
             segment_frames = spec.generated_frames - (segment > 0)
             end = min(first + segment_frames, spec.num_frames)
             for begin in range(first, end, 6):
+                time.sleep(STEP_S if "thorough" in spec.prompt else 0)
                 shape = (min(6, end - begin), spec.generated_height, spec.generated_width, 3)
                 yield Decoded(np.full(shape, colour, np.uint8), begin)
             first = end

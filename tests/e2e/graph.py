@@ -1,8 +1,11 @@
 """A running graph on this machine for the end-to-end tests, and the little that they ask of it."""
 
+import contextlib
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,12 +14,14 @@ from typing import Any
 
 import httpx
 import psutil
+import yaml
 
 from deployments.core.config import ModelConfig, ServiceConfig
 
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray's own ports stay on the loopback
 
-PAINTER_CHECKPOINT = Path(__file__).resolve().parents[1] / "data/painter"
+ROOT = Path(__file__).resolve().parents[2]
+PAINTER_CHECKPOINT = ROOT / "tests/data/painter"
 SMALL = {
     "prompt": "a red ball moving right on a black background",
     "width": "256",
@@ -110,19 +115,24 @@ class Graph:
         raise AssertionError(f"not within {timeout_s} s; the last answer was {answer!r}")
 
 
-def replica_pids(deployment: str) -> list[int]:
-    """Return the pids of a deployment's replicas among this process's descendants."""
-    title = f"ServeReplica:video:{deployment}"
+# How the process of each part of a running graph calls itself.
+TITLES = {"proxy": "ray::ProxyActor", "controller": "ray::ServeController"}
+
+
+def replica_pids(part: str, root: int | None = None) -> list[int]:
+    """Return the pids of a deployment's replicas, or of Serve's proxy or controller, among the
+    descendants of the process `root`, or of this one."""
+    title = TITLES.get(part, f"ServeReplica:video:{part}")
     return [
         process.pid
-        for process in psutil.Process().children(recursive=True)
+        for process in psutil.Process(root).children(recursive=True)
         if title in " ".join(_cmdline(process))
     ]
 
 
-def kill(deployment: str) -> int:
-    """kill -9 of one replica of the deployment."""
-    pid = replica_pids(deployment)[0]
+def kill(part: str, root: int | None = None) -> int:
+    """kill -9 of one process of this part."""
+    pid = replica_pids(part, root)[0]
     os.kill(pid, signal.SIGKILL)
     return pid
 
@@ -132,6 +142,65 @@ def _cmdline(process: psutil.Process) -> list[str]:
         return process.cmdline()
     except psutil.Error:
         return []
+
+
+def write_config(folder: Path, port: int, **model: object) -> Path:
+    """Write a copy of the shipped config, with the painter for a model and its files in
+    `folder`."""
+    config = yaml.safe_load((ROOT / "config/serve.yaml").read_text())
+    config["http_options"]["port"] = port
+    args = config["applications"][0]["args"]
+    args["models"] = [painter().model_dump() | model]
+    args["outputs_dir"], args["state_dir"] = str(folder / "outputs"), str(folder / "state")
+    path = folder / "serve.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+class Launched:
+    """`make serve` in a process of its own; its output goes to the file `log`."""
+
+    def __init__(self, config: Path, log: Path) -> None:
+        self._config, self._log = config, log
+        self.port = int(yaml.safe_load(config.read_text())["http_options"]["port"])
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "deployments.launch", "--config", str(self._config)]
+        with self._log.open("ab") as output:
+            return subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output)
+
+    def kill(self, part: str) -> None:
+        """kill -9 of one process, or of `everything`, which is then started again."""
+        if part != "everything":
+            kill(part, self.process.pid)
+            return
+        self._end(signal.SIGKILL)
+        self.process = self._start()
+
+    def stop(self) -> None:
+        """Ctrl-C, and after it whatever is left."""
+        if self.process.poll() is None:
+            self._end(signal.SIGINT)
+
+    def _end(self, how: signal.Signals) -> None:
+        family = psutil.Process(self.process.pid).children(recursive=True)
+        self.process.send_signal(how)
+        if how != signal.SIGKILL:
+            self.process.wait(60)
+        for left in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                left.kill()
+        self.process.wait(60)
+
+
+@contextmanager
+def launched(config: Path, log: Path) -> Iterator[Launched]:
+    service = Launched(config, log)
+    try:
+        yield service
+    finally:
+        service.stop()
 
 
 @contextmanager

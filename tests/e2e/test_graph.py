@@ -153,6 +153,25 @@ def test_a_killed_model_costs_its_job_nothing_but_time(graph: Graph) -> None:
     assert job["attempts"] == 2
 
 
+def test_a_killed_encoder_costs_no_time_of_the_model(graph: Graph) -> None:
+    """The frames are still there: the file is written again, in the same attempt."""
+    job_id = graph.submit(prefer_backend="painter", width="1280", height="720", num_frames="97")
+    graph.until(job_id, "encode")
+    kill("encoder")
+    job = graph.until_done(job_id)
+    assert (job["status"], job["attempts"]) == ("completed", 1), job
+
+
+@pytest.mark.parametrize("part", ["ingress", "proxy", "controller"])
+def test_a_job_goes_on_while_the_service_is_put_together_again(graph: Graph, part: str) -> None:
+    """The HTTP side and Serve's controller have no part in a job that runs."""
+    job_id = graph.submit(prefer_backend="painter", prompt="a slow hand", num_inference_steps="4")
+    graph.until(job_id, "denoise")
+    kill(part)
+    job = graph.until_done(job_id)
+    assert (job["status"], job["attempts"]) == ("completed", 1), job
+
+
 def test_a_killed_jobs_replica_loses_nothing(graph: Graph) -> None:
     """Running, waiting, and with a client that waits for the answer: all complete."""
     graph.until_ready(3)

@@ -4,53 +4,14 @@ work."""
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-import psutil
-import yaml
 
 from deployments.core.job_store import Job, JobStore
-from tests.e2e.graph import SMALL, Graph, free_port, painter
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def write_config(folder: Path, port: int, **model: object) -> Path:
-    config = yaml.safe_load((ROOT / "config/serve.yaml").read_text())
-    config["http_options"]["port"] = port
-    args = config["applications"][0]["args"]
-    args["models"] = [painter().model_dump() | model]
-    args["outputs_dir"], args["state_dir"] = str(folder / "outputs"), str(folder / "state")
-    path = folder / "serve.yaml"
-    path.write_text(yaml.safe_dump(config))
-    return path
-
-
-@contextmanager
-def launched(config: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", "deployments.launch", "--config", str(config)]
-    with log.open("ab") as output:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output)
-    family = []
-    try:
-        yield process
-        family = psutil.Process(process.pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        pass
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
-            process.wait(60)
-        for left in family:
-            if left.is_running():
-                left.kill()
+from tests.e2e.graph import SMALL, Graph, free_port, launched, write_config
 
 
 def running_job(folder: Path) -> Job:
@@ -77,14 +38,14 @@ def test_ctrl_c_is_quick_and_the_job_completes_after_the_next_start(tmp_path: Pa
     graph = Graph(port := free_port())
     config, log = write_config(tmp_path, port), tmp_path / "log"
     form = SMALL | {"prompt": "a slow hand", "num_inference_steps": "14"}
-    with launched(config, log) as process:
+    with launched(config, log) as service:
         graph.until_ready(1)
         client = threading.Thread(target=ask_and_lose_the_connection, args=(graph, form))
         client.start()
         job_id = running_job(tmp_path).id
         began = time.monotonic()
-        os.kill(process.pid, signal.SIGINT)
-        process.wait(60)
+        os.kill(service.process.pid, signal.SIGINT)
+        service.process.wait(60)
         assert time.monotonic() - began < 20, log.read_text()[-3000:]
         client.join()
     assert list((tmp_path / "outputs").iterdir()) == []
@@ -98,8 +59,8 @@ def test_ctrl_c_is_quick_and_the_job_completes_after_the_next_start(tmp_path: Pa
 def test_a_deploy_that_fails_ends_with_its_cause(tmp_path: Path) -> None:
     """A wrong key in the config: status 1 and the key's name, not a server of 404s."""
     config, log = write_config(tmp_path, free_port(), colour="red"), tmp_path / "log"
-    with launched(config, log) as process:
-        assert process.wait(90) == 1
+    with launched(config, log) as service:
+        assert service.process.wait(90) == 1
     assert "colour" in log.read_text()
     assert "The deploy of 'video' failed" in log.read_text()
 
@@ -112,6 +73,6 @@ def test_a_port_that_is_taken_is_said_at_once(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         config, log = write_config(tmp_path, taken.getsockname()[1]), tmp_path / "log"
-        with launched(config, log) as process:
-            assert process.wait(20) == 1
+        with launched(config, log) as service:
+            assert service.process.wait(20) == 1
     assert "Cannot listen on 127.0.0.1" in log.read_text()
