@@ -24,7 +24,7 @@ LONG = SMALL | {
     "num_inference_steps": "20",
 }
 LOAD_S = 3.0
-PATIENCE_S = 180.0
+PATIENCE_S = 300.0
 
 
 @dataclass(frozen=True)

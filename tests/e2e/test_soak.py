@@ -13,7 +13,7 @@ from tests.e2e import fault_table
 from tests.e2e.graph import Graph, Launched, free_port, launched, write_config
 from tests.e2e.kills import LOAD_S, LONG, PATIENCE_S, PHASES, VICTIMS, Scene, encode_quickly
 
-pytestmark = [pytest.mark.soak, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(1800)]
 
 BURST = 60
 
@@ -36,7 +36,7 @@ def service(folder: Path) -> Iterator[Launched]:
 @pytest.fixture(scope="module")
 def scene(service: Launched, folder: Path) -> Scene:
     graph = Graph(service.port)
-    graph.until_ready(1)
+    graph.until_ready(1, PATIENCE_S)
     scene = Scene(service, graph, folder)
     scene.record_transitions()
     return scene
