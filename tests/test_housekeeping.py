@@ -205,7 +205,7 @@ def test_a_job_that_is_cancelled_while_it_is_written_leaves_no_file(tmp_path: Pa
 
     async def test() -> None:
         async with running(painter_config(tmp_path)) as jobs:
-            big = {"width": 1280, "height": 720, "num_frames": 163}
+            big = {"width": 1280, "height": 720, "num_frames": 49}
             await until(jobs, job_id := await make(jobs, **big), "encode")
             view = await jobs.cancel(job_id)
             assert (view.status, view.error_code, view.file_name) == ("failed", "cancelled", None)
