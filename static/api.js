@@ -2,33 +2,42 @@
 
 /**
  * @typedef {{minimum: number, maximum: number, multiple_of: number | null}} Range
- * @typedef {Record<string, Range> & {accepts_image: boolean, draft: boolean, max_upload_mb: number,
- *   max_image_megapixels: number}} Limits
  * @typedef {{id: string, state: string, reason: string, checkpoint: string, bundled: boolean,
- *   limits: Limits, defaults: Record<string, number | string>, example_prompts: string[]}} Model
- * @typedef {{id: string, model: string, status: "queued" | "in_progress" | "completed" | "failed",
- *   phase: string, progress: number, step: number, num_steps: number, queue_position: number,
- *   created_at: number, completed_at: number | null, started_at: number | null, prompt: string,
- *   width: number, height: number, num_frames: number, fps: number, seconds: string, seed: number,
- *   checkpoint: string | null, generated_width: number | null, generated_height: number | null,
- *   segments: number | null, routing: string, notices: string[], video_url: string | null, error: {code: string, message: string} | null}} Video
+ *   licence: string, limits: Record<string, any>, defaults: Record<string, any>,
+ *   videos: {limits: Record<string, Range>}, example_prompts: string[]}} Model
+ * @typedef {"queued" | "in_progress" | "completed" | "failed"} Status
+ * @typedef {{id: string, model: string, status: Status, phase: string, progress: number,
+ *   step: number, num_steps: number, queue_position: number, created_at: number,
+ *   started_at: number | null, completed_at: number | null, expires_at: number | null,
+ *   prompt: string, width: number, height: number, num_frames: number, fps: number,
+ *   seconds: string, seed: number, checkpoint: string | null, generated_width: number | null,
+ *   generated_height: number | null, segments: number | null, routing: string,
+ *   remixed_from_video_id: string | null, attempts: number, notices: string[],
+ *   error: {code: string, message: string} | null, seconds_left?: number | null,
+ *   stalled?: boolean, heartbeat_at?: number | null, pinned?: boolean}} Video
+ * @typedef {{data: Video[], last_id: string | null, has_more: boolean}} Page
+ * @typedef {{status: string, message: string, jobs_queued: number, jobs_running: number,
+ *   models: Record<string, {state: string}>}} Health
  */
+
+const RETRY_FIRST_MS = 1000;
+const RETRY_LAST_MS = 10_000;
 
 export class ApiError extends Error {
   /**
    * @param {string} message
    * @param {number} status 0 when the server did not answer at all
+   * @param {string} field the field that it is about, or ""
    */
-  constructor(message, status) {
+  constructor(message, status, field = "") {
     super(message);
     this.status = status;
-  }
-
-  /** The field that the message names, or "". */
-  get field() {
-    return /^([a-z_]+): /.exec(this.message)?.[1] ?? "";
+    this.field = field;
   }
 }
+
+/** Tells, as `needed`, that the server wants an API key. */
+export const door = new EventTarget();
 
 /**
  * @param {string} path
@@ -42,37 +51,144 @@ async function call(path, options) {
   } catch {
     throw new ApiError("The service does not answer.", 0);
   }
+  if (response.status === 204) return null;
   const body = await response.json().catch(() => null);
   if (response.ok || (path === "/health" && body?.status)) return body;
+  if (response.status === 401 && path !== "/session") door.dispatchEvent(new Event("needed"));
   const error = body?.error;
   const message = typeof error === "string" ? error : error?.message;
-  throw new ApiError(message ?? `The service answered with an error (${response.status}).`, response.status);
+  const said = message ?? `The service answered with an error (${response.status}).`;
+  throw new ApiError(said, response.status, error?.param ?? "");
 }
 
-/** @returns {Promise<{status: string, message: string}>} */
+/** @param {unknown} body */
+const json = (body) => ({
+  body: JSON.stringify(body),
+  headers: { "Content-Type": "application/json" },
+});
+
+/** @param {string} id */
+const address = (id) => `/v1/videos/${encodeURIComponent(id)}`;
+
+/** @returns {Promise<Health>} */
 export const health = () => call("/health");
+
+/** @returns {Promise<any>} */
+export const systemInfo = () => call("/system-info");
 
 /** @returns {Promise<Model[]>} */
 export const models = async () => (await call("/v1/models")).data;
 
 /**
- * Begin a video; does not wait for it.
- * @param {FormData} form
- * @returns {Promise<string>} the job's id
+ * @param {Record<string, string | number>} query empty values are left out
+ * @returns {Promise<Page>}
  */
-export async function generate(form) {
-  const options = { method: "POST", body: form, headers: { Prefer: "respond-async" } };
-  return (await call("/generate", options)).job_id;
+export function list(query) {
+  const given = Object.entries(query).filter(([, value]) => value !== "");
+  return call(`/v1/videos?${new URLSearchParams(given.map(([name, value]) => [name, String(value)]))}`);
 }
 
 /**
  * @param {string} id
  * @returns {Promise<Video>}
  */
-export const video = (id) => call(`/v1/videos/${encodeURIComponent(id)}`);
+export const video = (id) => call(address(id));
+
+/**
+ * Begin a video; does not wait for it.
+ * @param {FormData} form
+ * @returns {Promise<Video>}
+ */
+export const create = (form) => call("/v1/videos", { method: "POST", body: form });
+
+/**
+ * Make a finished video again with another prompt, or with its own.
+ * @param {string} id
+ * @param {string} prompt
+ * @returns {Promise<Video>}
+ */
+export const remix = (id, prompt) =>
+  call(`${address(id)}/remix`, { method: "POST", ...json({ prompt, lawful_use_consent: true }) });
 
 /**
  * @param {string} id
  * @returns {Promise<Video>}
  */
-export const cancel = (id) => call(`/v1/videos/${encodeURIComponent(id)}/cancel`, { method: "POST" });
+export const cancel = (id) => call(`${address(id)}/cancel`, { method: "POST" });
+
+/**
+ * Remove a video with its files. Also sent when the page is being left.
+ * @param {string} id
+ */
+export const remove = (id) => call(address(id), { method: "DELETE", keepalive: true });
+
+/**
+ * @param {string} id
+ * @param {boolean} pinned
+ */
+export const pin = (id, pinned) => call(`${address(id)}/pin`, { method: pinned ? "PUT" : "DELETE" });
+
+/**
+ * Exchange a key for a session cookie.
+ * @param {string} key
+ */
+export const signIn = (key) => call("/session", { method: "POST", ...json({ key }) });
+
+/**
+ * @param {string} id
+ * @param {"video" | "thumbnail"} variant
+ */
+export const contentUrl = (id, variant) => `${address(id)}/content?variant=${variant}`;
+
+/**
+ * The one stream of what happens to videos. Fires `video` (detail: the video), `deleted` (detail:
+ * its id) and `state` (detail: "open" or "away"). Comes back by itself, and from where it was.
+ */
+export class Feed extends EventTarget {
+  /** @type {EventSource | null} */
+  #source = null;
+  #last = "";
+  #tries = 0;
+
+  open() {
+    this.#source?.close();
+    const from = this.#last && `?after=${encodeURIComponent(this.#last)}`;
+    const source = new EventSource(`/v1/events${from}`);
+    this.#source = source;
+    source.addEventListener("open", () => {
+      this.#tries = 0;
+      this.#tell("state", "open");
+    });
+    source.addEventListener("video", (event) => this.#take("video", event));
+    source.addEventListener("deleted", (event) => this.#take("deleted", event));
+    source.addEventListener("error", () => this.#lost(source));
+  }
+
+  /**
+   * @param {"video" | "deleted"} type
+   * @param {MessageEvent} event
+   */
+  #take(type, event) {
+    this.#last = event.lastEventId || this.#last;
+    const data = JSON.parse(event.data);
+    this.#tell(type, type === "deleted" ? data.id : data);
+  }
+
+  /** @param {EventSource} source */
+  #lost(source) {
+    this.#tell("state", "away");
+    // A broken connection the browser mends itself; an answer other than a stream ends it.
+    if (source.readyState !== EventSource.CLOSED) return;
+    const pause = Math.min(RETRY_FIRST_MS * 2 ** this.#tries, RETRY_LAST_MS);
+    this.#tries += 1;
+    setTimeout(() => source === this.#source && this.open(), pause);
+  }
+
+  /**
+   * @param {string} type
+   * @param {unknown} detail
+   */
+  #tell(type, detail) {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+}

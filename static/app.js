@@ -1,126 +1,169 @@
-// Wires the page: the form begins a job, the address holds its id, and the job is watched until it ends.
+// Wires the page: addresses to views, the stream of events to the store, the service's state to words.
 
 import * as api from "./api.js";
-import { element, made } from "./dom.js";
-import * as form from "./form.js";
-import * as job from "./job.js";
+import { complain } from "./deeds.js";
+import { $ } from "./dom.js";
+import { drawIcons } from "./icons.js";
+import { videos } from "./store.js";
+import { askForKey } from "./elements/dialogs.js";
+import "./elements/length-field.js";
+import "./elements/model-field.js";
+import "./elements/picture-field.js";
+import "./elements/seed-field.js";
+import "./elements/size-field.js";
+import "./elements/video-composer.js";
+import "./elements/video-wall.js";
+import "./keyboard.js";
+import { closeSheet, openPair, openVideo } from "./sheet.js";
+import * as news from "./news.js";
 
-const POLL_MS = 500;
 const HEALTH_MS = 5000;
-let timer = 0;
+const AWAY_MS = 2000;
+const SOON_MS = 300;
+const composer = $(document, "video-composer");
+const wall = $(document, "video-wall");
+const feed = new api.Feed();
+let away = false;
+let healthTimer = 0;
+let states = "";
 
-/** The job in the address: it survives a reload, and "back" returns to the one before. */
-const currentId = () => /^#\/videos\/([\w-]+)$/.exec(location.hash)?.[1] ?? "";
+// --- addresses ---------------------------------------------------------------------------
 
-async function submit() {
-  if (element("submit").disabled || !form.check()) return;
-  setBusy(true);
-  element("job").scrollIntoView({ block: "nearest" }); // on a phone it lies below the form
+async function go() {
+  const [view = "", first = "", second = ""] = location.hash.replace(/^#\/?/, "").split("/").map(decodeURIComponent);
+  const base = view === "drafts" || view === "system" ? view : "wall";
+  for (const link of document.querySelectorAll("nav [data-view]")) {
+    if (/** @type {HTMLElement} */ (link).dataset.view === base) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  const places = { wall, drafts: $(document, "draft-board"), system: $(document, "system-view") };
+  for (const [name, place] of Object.entries(places)) place.hidden = name !== base;
   try {
-    location.hash = `#/videos/${await api.generate(form.values())}`;
+    if (view === "videos" && first) await openVideo(first, () => wall.ids);
+    else if (view === "compare" && second) await openPair(first, second);
+    else closeSheet();
+    if (base === "drafts") await import("./elements/draft-board.js").then(() => places.drafts.show(first));
+    if (base === "system") await import("./elements/system-view.js").then(() => places.system.show());
   } catch (error) {
-    setBusy(false);
-    showRefusal(error);
+    complain(error);
+    location.hash = "#/";
   }
 }
 
-/** @param {any} error */
-function showRefusal(error) {
-  const field = document.getElementById(error.field) ? error.field : "";
-  form.showError(field, field ? error.message.slice(field.length + 2) : error.message);
-  if (field) element(field).focus();
-}
+// --- the service -------------------------------------------------------------------------
 
-async function watch() {
-  clearTimeout(timer);
-  const id = currentId();
-  if (!id) {
-    job.showNothing();
-    setBusy(false);
-    return;
-  }
-  try {
-    const video = await api.video(id);
-    if (id !== currentId()) return;
-    job.show(video);
-    const running = video.status === "queued" || video.status === "in_progress";
-    setBusy(running);
-    if (!running) return;
-  } catch (error) {
-    if (error instanceof api.ApiError && error.status === 404) {
-      history.replaceState(null, "", location.pathname);
-      return watch();
-    }
-    job.showAway();
-  }
-  timer = setTimeout(watch, POLL_MS);
-}
-
-/** @param {boolean} busy */
-function setBusy(busy) {
-  element("submit").disabled = busy;
-  element("submit").textContent = busy ? "Making your video …" : "Make the video";
-}
-
-async function cancel() {
-  element("cancel").disabled = true;
-  try {
-    job.show(await api.cancel(currentId()));
-  } catch {
-    // The watch goes on and says how it stands.
-  }
-  element("cancel").disabled = false;
-  element("submit").focus();
-  await watch();
-}
-
-/** @param {api.Model[]} models */
-function showDemo(models) {
-  const demo = models.filter((model) => model.bundled);
-  element("demo").hidden = demo.length === 0;
-  if (!demo.length) return;
-  const names = demo.map((model) => `${model.id} (${model.checkpoint})`).join(" and ");
-  element("demo").replaceChildren(
-    `The loaded checkpoint of ${names} is the small demo one that comes with the service. It knows only a drawn ` +
-      "world of coloured balls, squares and triangles. On a GPU, ",
-    made("code", `make weights MODEL=${demo[0].id}`),
-    " fetches the published one.",
-  );
-}
-
-async function watchHealth() {
+async function look() {
+  clearTimeout(healthTimer);
   let message = "";
   try {
-    const found = await api.health();
-    if (found.status !== "healthy") message = `${found.message}.`;
+    const health = await api.health();
+    if (health.status !== "healthy") message = `${health.message}.`;
+    composer.setQueue(health.jobs_queued + health.jobs_running);
+    const now = JSON.stringify(health.models);
+    if (now !== states) await learn();
+    states = now;
   } catch {
-    message = "The service does not answer. This page tries again by itself.";
+    message = "The service does not answer. This page goes on by itself when it is back.";
   }
-  if (element("health").textContent !== message) element("health").textContent = message;
-  element("health").hidden = message === "";
-  setTimeout(watchHealth, HEALTH_MS);
+  if (!message && away) message = "No live news from the service. This page tries again by itself.";
+  const note = $(document, "#status");
+  if (note.textContent !== message) note.textContent = message;
+  note.hidden = message === "";
+  healthTimer = window.setTimeout(look, away ? AWAY_MS : HEALTH_MS);
 }
 
-async function start() {
-  try {
-    const models = await api.models();
-    form.setModels(models);
-    showDemo(models);
-  } catch {
-    setTimeout(start, HEALTH_MS);
+async function learn() {
+  const models = await api.models();
+  composer.setModels(models);
+  wall.setModels(models);
+}
+
+/** What ended while nobody could tell. */
+async function catchUp() {
+  await wall.reload();
+  for (const { id } of videos.unfinished) {
+    const asOf = performance.now();
+    try {
+      videos.put(await api.video(id), asOf);
+    } catch (error) {
+      if (error instanceof api.ApiError && error.status === 404) videos.drop(id);
+    }
   }
 }
 
-element("composer").addEventListener("submit", (/** @type {Event} */ event) => {
-  event.preventDefault();
-  submit();
+let soon = 0;
+function lookSoon() {
+  clearTimeout(soon);
+  soon = window.setTimeout(look, SOON_MS);
+}
+
+feed.addEventListener("video", (event) => videos.put(/** @type {CustomEvent} */ (event).detail));
+feed.addEventListener("deleted", (event) => videos.drop(/** @type {CustomEvent} */ (event).detail));
+feed.addEventListener("state", (event) => {
+  const lost = /** @type {CustomEvent} */ (event).detail === "away";
+  if (lost !== away) lookSoon();
+  const back = away && !lost;
+  away = lost;
+  if (back) catchUp();
 });
-document.addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) submit();
+videos.addEventListener("change", (event) => {
+  const { video, before } = /** @type {CustomEvent} */ (event).detail;
+  if (video.status !== before?.status) lookSoon();
 });
-element("cancel").addEventListener("click", cancel);
-element("again").addEventListener("click", () => form.useSeed(Number(element("again").dataset.seed)));
-window.addEventListener("hashchange", watch);
-start();
-watchHealth();
-watch();
+api.door.addEventListener("needed", () => askForKey(begin));
+
+// --- what the views ask for --------------------------------------------------------------
+
+composer.addEventListener("made", () => {
+  if (location.hash !== "#/") location.hash = "#/";
+  scrollTo({ top: 0 });
+});
+composer.addEventListener("drafted", (/** @type {CustomEvent} */ event) => {
+  location.hash = `#/drafts/${event.detail}`;
+});
+wall.addEventListener("example", (/** @type {CustomEvent} */ event) => {
+  composer.fill({ prompt: event.detail });
+  composer.focusPrompt();
+});
+wall.addEventListener("ended", (/** @type {CustomEvent} */ event) => news.tell(event.detail));
+$(document, "#sheet").addEventListener("settings", async (/** @type {CustomEvent} */ event) => {
+  location.hash = "#/";
+  composer.fill(event.detail.recipe);
+  if (event.detail.picture) await composer.takePicture(event.detail.picture);
+  composer.unfold(true);
+  composer.focusPrompt();
+});
+$(document, "#sheet").addEventListener("compare", (/** @type {CustomEvent} */ event) => {
+  location.hash = "#/";
+  wall.dispatchEvent(new CustomEvent("pair", { detail: event.detail }));
+});
+
+// --- colours, beginning and end ----------------------------------------------------------
+
+const SCHEMES = { auto: "as the system has them", light: "light", dark: "dark" };
+function showScheme() {
+  const scheme = /** @type {keyof typeof SCHEMES} */ (document.documentElement.dataset.theme ?? "auto");
+  $(document, "#theme span").textContent = `Colours: ${SCHEMES[scheme]}`;
+  $(document, "#theme").title = `Colours: ${SCHEMES[scheme]}`;
+}
+$(document, "#theme").addEventListener("click", () => {
+  const names = Object.keys(SCHEMES);
+  const next = names[(names.indexOf(document.documentElement.dataset.theme ?? "auto") + 1) % names.length];
+  document.documentElement.dataset.theme = next;
+  localStorage.setItem("studio.theme", next);
+  showScheme();
+});
+
+function begin() {
+  states = "";
+  feed.open();
+  look();
+  wall.reload();
+  go();
+}
+
+addEventListener("hashchange", go);
+addEventListener("pagehide", () => videos.flush());
+drawIcons(document);
+showScheme();
+begin();

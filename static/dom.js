@@ -1,31 +1,83 @@
 // Small ways to reach into the page. Text goes in as text: nothing here parses HTML.
 
 /**
- * The element with this id; a missing one is a fault in the page.
- * @param {string} id
+ * The element that fits `selector` inside `root`; a missing one is a fault in the page.
+ * @param {ParentNode} root
+ * @param {string} selector
  * @returns {any}
  */
-export function element(id) {
-  const found = document.getElementById(id);
-  if (!found) throw new Error(`no element #${id}`);
+export function $(root, selector) {
+  const found = root.querySelector(selector);
+  if (!found) throw new Error(`no element ${selector}`);
   return found;
 }
 
 /**
+ * Make an element: `on…` are listeners, true and false set and leave out attributes.
  * @param {string} tag
- * @param {string} text
+ * @param {Record<string, any>} [given]
+ * @param {...(Node | string | null)} children
+ * @returns {any}
  */
-export function made(tag, text) {
+export function h(tag, given = {}, ...children) {
   const node = document.createElement(tag);
-  node.textContent = text;
+  for (const [name, value] of Object.entries(given)) {
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else if (value === true) node.setAttribute(name, "");
+    else if (value !== false && value !== null) node.setAttribute(name, String(value));
+  }
+  node.append(...children.filter((child) => child !== null));
   return node;
 }
 
 /**
- * A time in words: "9 s", "1 min 20 s".
- * @param {number} seconds
+ * A fresh copy of the only element of the template `#id`.
+ * @param {string} id
+ * @returns {any}
  */
-export function inWords(seconds) {
-  const whole = Math.max(0, Math.round(seconds));
-  return whole < 60 ? `${whole} s` : `${Math.floor(whole / 60)} min ${whole % 60} s`;
+export function fromTemplate(id) {
+  return document.importNode($(document, `#${id}`).content.firstElementChild, true);
+}
+
+/**
+ * Set a text only when it changes, so that it is announced once and nothing is laid out in vain.
+ * @param {Element} node
+ * @param {string} text
+ */
+export function setText(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+/**
+ * Have a screen reader say a sentence.
+ * @param {string} sentence
+ */
+export function announce(sentence) {
+  $(document, "#announcer").textContent = sentence;
+}
+
+/**
+ * What this browser has kept under `key`, or null.
+ * @param {string} key
+ * @returns {any}
+ */
+export function kept(key) {
+  try {
+    return JSON.parse(localStorage.getItem(key) ?? "null");
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * Keep `value` in this browser. One that stores nothing forgets: the page works without.
+ * @param {string} key
+ * @param {unknown} value
+ */
+export function keep(key, value) {
+  try {
+    localStorage.setItem(key, JSON.stringify(value));
+  } catch {
+    // Storage may be full or forbidden.
+  }
 }

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from fastapi import APIRouter, FastAPI
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
@@ -35,7 +36,9 @@ def add_pages(app: FastAPI, static_dir: Path) -> None:
     for address, file_name in PAGES.items():
         router.add_api_route(address, _page(static_dir / file_name), name=file_name)
     app.include_router(router)
-    app.mount("/static", PageFiles(directory=static_dir), name="static")
+    # The page comes in many small files, as they lie in the folder: they are packed on the way.
+    files = GZipMiddleware(PageFiles(directory=static_dir), compresslevel=6)
+    app.mount("/static", files, name="static")
 
 
 def _page(path: Path) -> Callable[[], Awaitable[FileResponse]]:

@@ -1,18 +1,24 @@
 """A browser, and a server whose jobs do as the test says."""
 
 import os
+import re
 import shutil
-import subprocess
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import imageio_ffmpeg
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+import uvicorn
+from fastapi import FastAPI
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from deployments.ingress import create_app
-from tests.scripted_jobs import MOCHI, ScriptedJobs, served, service_config
+from tests.page.films import Film, FilmJobs
+from tests.scripted_jobs import served, service_config
 
 CHROMIUM = shutil.which("chromium-headless-shell") or shutil.which("chromium")
 # Debian's chromium asks Google's servers when it starts; without names it cannot.
@@ -31,71 +37,125 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A real MP4 of two seconds."""
-    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
-    source = ["-f", "lavfi", "-i", "testsrc=size=256x256:rate=24:duration=2"]
-    subprocess.run(
-        [
-            imageio_ffmpeg.get_ffmpeg_exe(),
-            "-loglevel",
-            "error",
-            *source,
-            "-pix_fmt",
-            "yuv420p",
-            path,
-        ],
-        check=True,
-    )
-    return path.read_bytes()
+def film() -> Film:
+    """Two seconds by the lake."""
+    return Film("lake", 256, 256)
 
 
 @pytest.fixture
-def jobs(tmp_path: Path, clip: bytes) -> ScriptedJobs:
-    scripted = ScriptedJobs(service_config(tmp_path), [MOCHI])
-    scripted.video = clip
-    scripted.hold = True
-    return scripted
+def jobs(tmp_path: Path, film: Film) -> FilmJobs:
+    """Mochi, which is preferred, and opensora."""
+    return FilmJobs(service_config(tmp_path), film)
 
 
 @pytest.fixture
-def url(jobs: ScriptedJobs) -> Iterator[str]:
+def url(jobs: FilmJobs) -> Iterator[str]:
     with served(create_app(jobs, jobs.config, jobs.cards)) as address:
         yield address
 
 
 @dataclass
-class Opened:
-    """A page, and what it did that it should not."""
+class Studio:
+    """A page, the jobs behind it, and what it did that it should not."""
 
+    context: BrowserContext
     page: Page
     url: str
+    jobs: FilmJobs
     complaints: list[str] = field(default_factory=list)
 
-    def goto(self, path: str) -> None:
+    def open(self, path: str = "/") -> Page:
+        """Go there, and wait until the models are known."""
         self.page.goto(self.url + path)
+        expect(self.page.locator("#prompt-count")).not_to_be_empty()
+        return self.page
+
+    def fill(self, prompt: str = "a red ball moving right") -> None:
+        self.page.get_by_label("What should the video show?").fill(prompt)
+        self.page.get_by_label("I will use this video lawfully").check()
+
+    def make(self, prompt: str = "a red ball moving right") -> str:
+        """Send the form; returns the job's id."""
+        before = len(self.jobs.jobs)
+        self.fill(prompt)
+        self.page.get_by_role("button", name="Make video").click()
+        expect(self.making).to_have_count(before + 1 - self._ended())
+        return self.jobs.last.id
+
+    def add(self, prompt: str = "a red ball", *, done: bool = True, **fields: object) -> str:
+        """A job of somebody else, by default a finished one."""
+        job_id = self.jobs.add(prompt, **fields)
+        if done:
+            self.jobs.finish(job_id)
+        return job_id
+
+    def _ended(self) -> int:
+        return sum(job.done for job in self.jobs.jobs.values())
+
+    @property
+    def making(self) -> Any:
+        return self.page.locator(".making li")
+
+    @property
+    def tiles(self) -> Any:
+        return self.page.locator(".tile")
+
+    @property
+    def sheet(self) -> Any:
+        return self.page.locator("#sheet")
+
+    def forgive(self, pattern: str) -> None:
+        """The browser itself writes refused requests to the console: those were meant."""
+        self.complaints[:] = [text for text in self.complaints if not re.search(pattern, text)]
 
 
 @pytest.fixture
-def opened(browser: Browser, url: str) -> Iterator[Opened]:
-    """A fresh page; console errors and requests to elsewhere fail the test."""
-    context = browser.new_context()
+def studio(browser: Browser, url: str, jobs: FilmJobs) -> Iterator[Studio]:
+    """A fresh page; what it writes to the console and requests to elsewhere fail the test."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, locale="en-GB")
     page = context.new_page()
     page.set_default_timeout(10_000)
-    it = Opened(page, url)
+    it = Studio(context, page, url, jobs)
+    watch(it)
+    yield it
+    context.close()
+    assert it.complaints == []
+
+
+@contextmanager
+def served_at(port: int, app: FastAPI) -> Iterator[None]:
+    """Run `app` on this port in a thread; its end does not wait for streams."""
+    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="critical")
+    config.timeout_graceful_shutdown = 1
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        thread.join(timeout=10)
+
+
+def watch(studio: Studio) -> None:
+    """Write down what the page complains of, and whom it calls."""
+    page, complaints = studio.page, studio.complaints
     page.on(
         "console",
-        lambda message: it.complaints.append(message.text) if message.type == "error" else None,
+        lambda message: (
+            complaints.append(f"{message.text} {message.location.get('url')}")
+            if message.type in ("error", "warning")
+            else None
+        ),
     )
-    page.on("pageerror", lambda error: it.complaints.append(str(error)))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on(
         "request",
         lambda request: (
             None
-            if request.url.startswith((url, "data:", "blob:"))
-            else it.complaints.append(request.url)
+            if request.url.startswith((studio.url, "data:", "blob:"))
+            else complaints.append(request.url)
         ),
     )
-    yield it
-    context.close()
-    assert it.complaints == []

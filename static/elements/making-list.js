@@ -1,0 +1,88 @@
+// The videos in the making: a card each, kept up to date by the store.
+
+import { cancel } from "../deeds.js";
+import { $, fromTemplate, setText } from "../dom.js";
+import { unfinished, videos } from "../store.js";
+import { outlook, phase } from "../words.js";
+
+/** @typedef {import("../api.js").Video} Video */
+
+const TICK_MS = 1000;
+
+/**
+ * Show how far a video is, in any card that has these places.
+ * @param {Element} card
+ * @param {Video} video
+ * @param {number} heardAt
+ */
+export function showProgress(card, video, heardAt) {
+  const waits = video.status === "queued";
+  setText($(card, ".percent"), waits ? `No. ${video.queue_position}` : `${video.progress} %`);
+  setText($(card, ".phase"), phase(video));
+  setText($(card, ".outlook"), outlook(video, heardAt));
+  card.classList.toggle("stalled", video.stalled === true);
+  const bar = $(card, "progress");
+  bar.value = video.progress;
+  bar.setAttribute("aria-label", `${phase(video)}: ${video.prompt}`);
+}
+
+class MakingList {
+  /** @type {Map<string, {card: HTMLElement, heardAt: number}>} */
+  #cards = new Map();
+
+  /** @param {HTMLElement} section */
+  constructor(section) {
+    this.section = section;
+    videos.addEventListener("change", (event) => this.#take(/** @type {CustomEvent} */ (event).detail.video));
+    videos.addEventListener("gone", (event) => this.#drop(/** @type {CustomEvent} */ (event).detail));
+    setInterval(() => this.#tick(), TICK_MS);
+  }
+
+  /** @param {Video} video */
+  #take(video) {
+    if (!unfinished(video)) return this.#drop(video.id);
+    const known = this.#cards.get(video.id);
+    const entry = { card: known?.card ?? this.#make(video), heardAt: performance.now() };
+    this.#cards.set(video.id, entry);
+    showProgress(entry.card, video, entry.heardAt);
+    this.#arrange();
+  }
+
+  /** @param {Video} video */
+  #make(video) {
+    const card = fromTemplate("running-card");
+    const well = $(card, ".well");
+    well.href = `#/videos/${video.id}`;
+    well.setAttribute("aria-label", `Watch: ${video.prompt}`);
+    well.style.aspectRatio = `${video.width} / ${video.height}`;
+    $(card, ".text").textContent = video.prompt;
+    $(card, ".cancel").addEventListener("click", () => {
+      const now = videos.get(video.id);
+      if (now) cancel(now);
+    });
+    return card;
+  }
+
+  /** @param {string} id */
+  #drop(id) {
+    this.#cards.get(id)?.card.remove();
+    if (this.#cards.delete(id)) this.#arrange();
+  }
+
+  #arrange() {
+    const list = $(this.section, "ul");
+    const order = videos.unfinished.map((video) => this.#cards.get(video.id)?.card).filter((card) => card !== undefined);
+    // Only what is out of place is moved: moving takes the focus away.
+    order.forEach((card, index) => card !== list.children[index] && list.insertBefore(card, list.children[index] ?? null));
+    this.section.hidden = this.#cards.size === 0;
+  }
+
+  #tick() {
+    for (const [id, { card, heardAt }] of this.#cards) {
+      const video = videos.get(id);
+      if (video) setText($(card, ".outlook"), outlook(video, heardAt));
+    }
+  }
+}
+
+export { MakingList };

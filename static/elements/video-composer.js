@@ -1,0 +1,252 @@
+// The composer: gathers the recipe, says beside each field what is wrong, and sends it.
+
+import * as api from "../api.js";
+import { $, keep, kept, setText } from "../dom.js";
+import * as drafts from "../drafts.js";
+import { FIELDS, toForm } from "../recipe.js";
+import { NUMBERS, candidates, characters, problems, range, whyNot } from "../settings.js";
+import { videos } from "../store.js";
+
+/**
+ * @typedef {import("../api.js").Model} Model
+ * @typedef {import("../recipe.js").Recipe} Recipe
+ */
+
+const STORE = "studio.settings";
+const CONSENT = "lawful_use_consent";
+const FILLED_IN = ["width", "height", "num_frames", "fps"];
+const MODELS_OWN = ["num_inference_steps", "guidance_scale"];
+/** What the server calls differently. @type {Record<string, string>} */
+const SERVER_NAMES = { input_reference: "picture", size: "width", seconds: "num_frames", prefer_backend: "model" };
+
+class VideoComposer extends HTMLElement {
+  /** @type {Model[]} */
+  #models = [];
+  /** @type {Set<string>} fields that have shown a fault, and say so until it is mended */
+  #shown = new Set();
+  #ahead = 0;
+  #sending = false;
+
+  connectedCallback() {
+    const form = $(this, "form");
+    form.addEventListener("input", () => this.#changed());
+    form.addEventListener("change", (/** @type {Event} */ event) => this.#left(/** @type {any} */ (event.target)));
+    form.addEventListener("submit", (/** @type {Event} */ event) => {
+      event.preventDefault();
+      this.submit();
+    });
+    $(this, "#draft").addEventListener("click", () => this.draft());
+    $(this, "#unfold").addEventListener("click", () => this.unfold(!this.classList.contains("unfolded")));
+    const before = kept(STORE);
+    if (before) this.fill(before);
+    $(this, `#${CONSENT}`).checked = kept("studio.consent") === true;
+  }
+
+  /** @param {Model[]} models */
+  setModels(models) {
+    this.#models = models;
+    for (const name of FILLED_IN) {
+      if ($(this, `#${name}`).value === "") $(this, `#${name}`).value = String(models[0].defaults[name]);
+    }
+    $(this, "picture-field").hidden = !models.some((model) => model.limits.accepts_image);
+    $(this, "#quality-field").hidden = !models.some((model) => model.limits.draft);
+    $(this, "model-field").setModels(models);
+    this.#changed();
+  }
+
+  /**
+   * How many videos are before the next one.
+   * @param {number} ahead
+   */
+  setQueue(ahead) {
+    this.#ahead = ahead;
+    if (this.#models.length) this.#showOutlook();
+  }
+
+  /** @returns {Recipe} */
+  get recipe() {
+    const pairs = FIELDS.map((name) => [name, name === "model" ? $(this, "model-field").value : $(this, `#${name}`).value]);
+    const recipe = Object.fromEntries(pairs);
+    if (!$(this, "#low_vram").checked) recipe.low_vram = "";
+    if ($(this, "#quality-field").hidden) recipe.quality = "";
+    return recipe;
+  }
+
+  /**
+   * Fill in what is known of a recipe; the rest stays.
+   * @param {Recipe} recipe
+   */
+  fill(recipe) {
+    for (const name of FIELDS.filter((field) => recipe[field] !== undefined)) {
+      if (name === "model") $(this, "model-field").value = recipe.model;
+      else if (name === "low_vram") $(this, "#low_vram").checked = recipe.low_vram === "true";
+      else $(this, `#${name}`).value = recipe[name];
+    }
+    if ($(this, "#quality").selectedIndex < 0) $(this, "#quality").selectedIndex = 0;
+    $(this, "length-field").reset();
+    $(this, "seed-field").show();
+    if (this.#models.length) this.#changed();
+  }
+
+  /** @param {File} file */
+  takePicture(file) {
+    return $(this, "picture-field").take(file);
+  }
+
+  /** Bring the composer to the front, with the prompt ready to be typed. */
+  focusPrompt() {
+    $(this, "#prompt").focus();
+    $(this, "#prompt").select();
+  }
+
+  /** @param {boolean} open on a phone: whether the settings are shown */
+  unfold(open) {
+    this.classList.toggle("unfolded", open);
+    $(this, "#unfold").setAttribute("aria-expanded", String(open));
+  }
+
+  /** Begin the video; `made` tells that the server has taken it. */
+  submit() {
+    return this.#send(async () => {
+      const recipe = this.recipe;
+      videos.put(await api.create(toForm(recipe, await $(this, "picture-field").blob())));
+      this.dispatchEvent(new Event("made"));
+    });
+  }
+
+  /** Begin four drafts; `drafted` tells their set. */
+  draft() {
+    return this.#send(async () => {
+      const recipe = this.recipe;
+      const [model] = candidates(this.#models, recipe, $(this, "picture-field").filled);
+      const set = await drafts.begin(recipe, await $(this, "picture-field").blob(), model);
+      this.dispatchEvent(new CustomEvent("drafted", { detail: set.id }));
+    });
+  }
+
+  /** @param {() => Promise<void>} begin */
+  async #send(begin) {
+    if (this.#sending || !this.#check()) return;
+    this.#busy(true);
+    try {
+      await begin();
+      this.unfold(false);
+    } catch (error) {
+      this.#refuse(error);
+    }
+    this.#busy(false);
+  }
+
+  /** @returns {Map<string, string>} */
+  #problems() {
+    const unreadable = NUMBERS.filter((name) => $(this, `#${name}`).validity.badInput);
+    const consent = $(this, `#${CONSENT}`).checked;
+    return problems(this.#models, this.recipe, { hasPicture: $(this, "picture-field").filled, consent, unreadable });
+  }
+
+  #changed() {
+    if (!this.#models.length) return;
+    const recipe = this.recipe;
+    keep(STORE, recipe);
+    keep("studio.consent", $(this, `#${CONSENT}`).checked);
+    this.#applyLimits(recipe);
+    const found = this.#problems();
+    for (const field of this.#shown) this.#say(field, found.get(field) ?? "");
+    setText($(this, "#form-error"), "");
+    this.#showOutlook(found);
+  }
+
+  /** @param {Recipe} recipe */
+  #applyLimits(recipe) {
+    const hasPicture = $(this, "picture-field").filled;
+    const able = candidates(this.#models, recipe, hasPicture);
+    for (const name of NUMBERS.filter((one) => one !== "seed")) {
+      const { minimum, maximum, multiple_of: step } = range(able, name);
+      const own = MODELS_OWN.includes(name) ? `, empty for ${able[0].defaults[name]}` : "";
+      setText($(this, `#${name}-hint`), `${minimum} to ${maximum}${step ? ` by ${step}` : ""}${own}`);
+    }
+    const [width, height, area] = ["width", "height"].map((name) => range(able, name)).concat(able[0].videos.limits.area);
+    $(this, "size-field").setLimits({ width, height, area });
+    $(this, "length-field").setLimits(range(able, "num_frames").maximum);
+    $(this, "seed-field").setLimits(range(able, "seed").maximum);
+    $(this, "picture-field").showCrop($(this, "size-field").size);
+    $(this, "model-field").setReasons(new Map(this.#models.map((model) => [model.id, whyNot(model, recipe, hasPicture)])));
+    setText($(this, "#prompt-count"), `${characters(recipe.prompt)} / ${range(able, "prompt").maximum}`);
+  }
+
+  /** @param {Map<string, string>} [found] */
+  #showOutlook(found = this.#problems()) {
+    const [first] = found;
+    for (const id of ["#make", "#draft"]) $(this, id).setAttribute("aria-disabled", String(first !== undefined));
+    setText($(this, "#outlook"), first ? this.#named(...first) : waiting(this.#ahead));
+  }
+
+  /**
+   * @param {string} field
+   * @param {string} sentence
+   */
+  #named(field, sentence) {
+    if (!NUMBERS.includes(field)) return field === CONSENT ? "Agree to lawful use first." : sentence;
+    return `${$(this, `label[for="${field}"]`).textContent}: ${sentence}`;
+  }
+
+  /** Check everything; returns whether it may be sent, and moves to the first fault. */
+  #check() {
+    if (!this.#models.length) return false;
+    const found = this.#problems();
+    for (const [field, sentence] of found) this.#say(field, sentence);
+    const [first] = found.keys();
+    if (!first) return true;
+    this.#goTo(first);
+    return false;
+  }
+
+  /** @param {HTMLInputElement} input a field that was just left with something in it */
+  #left(input) {
+    const sentence = this.#models.length ? this.#problems().get(input.id) : undefined;
+    if (sentence && input.value !== "") this.#say(input.id, sentence);
+  }
+
+  /**
+   * @param {string} field
+   * @param {string} sentence
+   */
+  #say(field, sentence) {
+    setText($(this, `#${field}-error`), sentence);
+    const input = $(this, `#${field}`);
+    if (sentence && "value" in input) input.setAttribute("aria-invalid", "true");
+    else input.removeAttribute("aria-invalid");
+    this.#shown.add(field);
+  }
+
+  /** @param {string} field */
+  #goTo(field) {
+    const input = $(this, `#${field}`);
+    if (field !== "prompt") this.unfold(true);
+    if ($(this, "#more").contains(input)) $(this, "#more").open = true;
+    input.focus();
+  }
+
+  /** @param {unknown} error */
+  #refuse(error) {
+    const { message, field: named } = error instanceof api.ApiError ? error : { message: String(error), field: "" };
+    const field = SERVER_NAMES[named] ?? named;
+    if (!this.querySelector(`#${field || "nothing"}-error`)) return setText($(this, "#form-error"), message);
+    this.#say(field, message.startsWith(`${named}: `) ? message.slice(named.length + 2) : message);
+    this.#goTo(field);
+  }
+
+  /** @param {boolean} busy */
+  #busy(busy) {
+    this.#sending = busy;
+    setText($(this, "#make"), busy ? "Sending …" : "Make video");
+  }
+}
+
+/** @param {number} ahead */
+function waiting(ahead) {
+  if (!ahead) return "A model is free: it begins at once.";
+  return ahead === 1 ? "One video is before yours." : `${ahead} videos are before yours.`;
+}
+
+customElements.define("video-composer", VideoComposer);

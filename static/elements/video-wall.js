@@ -1,0 +1,248 @@
+// The wall: what is in the making on top, then every video, newest first, fetched in pages as one scrolls.
+
+import * as api from "../api.js";
+import { complain } from "../deeds.js";
+import { $, announce, h } from "../dom.js";
+import { unfinished, videos } from "../store.js";
+import { failure } from "../words.js";
+import { MakingList } from "./making-list.js";
+import { makeTile, play, showTile, stop } from "./video-tile.js";
+
+/**
+ * @typedef {import("../api.js").Video} Video
+ * @typedef {import("../api.js").Model} Model
+ */
+
+const PAGE = 24;
+const TYPING_MS = 250;
+
+class VideoWall extends HTMLElement {
+  /** @type {Map<string, HTMLElement>} */
+  #tiles = new Map();
+  #after = "";
+  #hasMore = true;
+  #turn = 0;
+  #loading = false;
+  /** @type {string} the first of a pair to compare */
+  #first = "";
+
+  connectedCallback() {
+    new MakingList($(this, ".making"));
+    let timer = 0;
+    $(this, "#search").addEventListener("input", () => {
+      clearTimeout(timer);
+      timer = window.setTimeout(() => this.reload(), TYPING_MS);
+    });
+    for (const id of ["#filter-model", "#filter-status"]) {
+      $(this, id).addEventListener("change", () => this.reload());
+    }
+    const more = $(this, ".more");
+    more.addEventListener("click", () => this.#load());
+    new IntersectionObserver((seen) => seen[0].isIntersecting && this.#load(), { rootMargin: "600px" }).observe(more);
+    videos.addEventListener("change", (event) => this.#take(/** @type {CustomEvent} */ (event).detail));
+    videos.addEventListener("gone", (event) => this.#drop(/** @type {CustomEvent} */ (event).detail));
+    this.addEventListener("pair", (event) => this.#pair(/** @type {CustomEvent} */ (event).detail));
+    $(this, "#comparing button").addEventListener("click", () => this.#pair(this.#first));
+    $(this, ".tiles").addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => this.#key(event));
+    $(this, ".tiles").addEventListener("focusin", (/** @type {FocusEvent} */ event) => this.#makeCurrent(event.target));
+  }
+
+  /** @param {Model[]} models */
+  setModels(models) {
+    const select = $(this, "#filter-model");
+    const chosen = select.value;
+    select.replaceChildren(select.options[0], ...models.map((model) => h("option", {}, model.id)));
+    select.value = chosen;
+    const examples = models.flatMap((model) => model.example_prompts).slice(0, 3);
+    const demo = models.every((model) => model.bundled);
+    $(this, ".empty").replaceChildren(...invitation(examples, demo, (prompt) => this.#offer(prompt)));
+  }
+
+  /** The ids on the wall, in its order. */
+  get ids() {
+    return [...$(this, ".tiles").children].map((tile) => tile.dataset.id);
+  }
+
+  /** Fetch the wall anew from its first page. */
+  async reload() {
+    this.#turn += 1;
+    this.#loading = false;
+    this.#after = "";
+    this.#hasMore = true;
+    await this.#load(true);
+  }
+
+  get #query() {
+    return {
+      search: $(this, "#search").value.trim(),
+      model: $(this, "#filter-model").value,
+      status: $(this, "#filter-status").value,
+    };
+  }
+
+  /** @param {boolean} [fresh] whether this page replaces what is there */
+  async #load(fresh = false) {
+    if (this.#loading || !this.#hasMore) return;
+    const turn = this.#turn;
+    this.#loading = true;
+    try {
+      const asOf = performance.now();
+      const page = await api.list({ ...this.#query, after: this.#after, limit: PAGE });
+      if (turn !== this.#turn) return;
+      if (fresh) this.#clear(new Set(page.data.map((video) => video.id)));
+      this.#after = page.last_id ?? "";
+      this.#hasMore = page.has_more;
+      for (const video of page.data) {
+        videos.put(video, asOf);
+        this.#place(video);
+      }
+      if (fresh && this.#query.search) announce(`${this.#tiles.size}${page.has_more ? " or more" : ""} videos found.`);
+    } catch (error) {
+      this.#hasMore = false;
+      if (!(error instanceof api.ApiError && [0, 401].includes(error.status))) complain(error);
+    } finally {
+      if (turn === this.#turn) this.#loading = false;
+    }
+    this.#showEnd();
+  }
+
+  /** @param {Set<string>} stay */
+  #clear(stay) {
+    for (const [id, tile] of this.#tiles) {
+      if (stay.has(id)) continue;
+      tile.remove();
+      this.#tiles.delete(id);
+    }
+  }
+
+  /** @param {{video: Video, before: Video | undefined}} change */
+  #take({ video, before }) {
+    if (before && unfinished(before) && !unfinished(video)) this.#tellEnd(video);
+    // What lies beyond the pages that are loaded comes with its page.
+    const oldest = videos.get(this.ids.at(-1) ?? "");
+    if (this.#tiles.has(video.id) || !this.#hasMore || !oldest || video.created_at >= oldest.created_at) this.#place(video);
+    this.#showEnd();
+  }
+
+  /** @param {Video} video */
+  #place(video) {
+    const known = this.#tiles.get(video.id);
+    if (!this.#belongs(video)) return this.#drop(video.id);
+    if (known) return showTile(known, video);
+    const tile = makeTile(video);
+    this.#tiles.set(video.id, tile);
+    const list = $(this, ".tiles");
+    const later = [...list.children].find((other) => (videos.get(other.dataset.id)?.created_at ?? 0) < video.created_at);
+    list.insertBefore(tile, later ?? null);
+    this.#makeCurrent(list.querySelector("a[tabindex='0']") ?? tile);
+  }
+
+  /** @param {Video} video */
+  #belongs(video) {
+    const { search, model, status } = this.#query;
+    const found = video.prompt.toLowerCase().includes(search.toLowerCase());
+    return !unfinished(video) && found && (!model || video.model === model) && (!status || video.status === status);
+  }
+
+  /** @param {string} id */
+  #drop(id) {
+    const tile = this.#tiles.get(id);
+    if (!tile) return;
+    const neighbour = tile.nextElementSibling ?? tile.previousElementSibling;
+    const focused = tile.contains(document.activeElement);
+    tile.remove();
+    this.#tiles.delete(id);
+    if (focused && neighbour) $(neighbour, "a").focus();
+    else if (neighbour && !this.querySelector(".tiles a[tabindex='0']")) this.#makeCurrent($(neighbour, "a"));
+    this.#showEnd();
+  }
+
+  #showEnd() {
+    const { search, model, status } = this.#query;
+    const filtered = search || model || status;
+    $(this, ".more").hidden = !this.#hasMore;
+    const empty = this.#tiles.size === 0 && !this.#hasMore && !this.#loading;
+    $(this, ".empty").hidden = !empty || Boolean(filtered) || videos.unfinished.length > 0;
+    $(this, ".tiles").dataset.none = empty && filtered ? "No video fits." : "";
+  }
+
+  /** @param {Video} video */
+  #tellEnd(video) {
+    announce(video.status === "completed" ? `Finished: ${video.prompt}` : `${failure(video)} ${video.prompt}`);
+    this.dispatchEvent(new CustomEvent("ended", { detail: video }));
+  }
+
+  /** @param {string} id */
+  #pair(id) {
+    const first = this.#first;
+    this.#first = first ? "" : id;
+    if (first && id !== first) location.hash = `#/compare/${first}/${id}`;
+    $(this, "#comparing").hidden = this.#first === "";
+    for (const [other, tile] of this.#tiles) tile.classList.toggle("paired", other === this.#first);
+  }
+
+  /** @param {string} prompt */
+  #offer(prompt) {
+    this.dispatchEvent(new CustomEvent("example", { detail: prompt }));
+  }
+
+  /** One tile at a time is in the tab order; the arrows move on. @param {EventTarget | null} target */
+  #makeCurrent(target) {
+    const current = /** @type {Element} */ (target).closest(".tile");
+    for (const tile of $(this, ".tiles").children) {
+      for (const stop of tile.querySelectorAll("a, button")) stop.tabIndex = tile === current ? 0 : -1;
+    }
+  }
+
+  /** @param {KeyboardEvent} event */
+  #key(event) {
+    const tile = /** @type {HTMLElement} */ (event.target).closest(".tile");
+    const isLink = /** @type {HTMLElement} */ (event.target).matches("a");
+    if (!tile || !isLink || event.ctrlKey || event.metaKey || event.altKey) return;
+    const next = this.#neighbour(tile, event.key);
+    if (next) $(next, "a").focus();
+    else if (event.key === " ") (tile.querySelector("video") ? stop : play)(/** @type {HTMLElement} */ (tile));
+    else if (event.key === "Delete") $(tile, ".delete").click();
+    else return;
+    event.preventDefault();
+  }
+
+  /**
+   * @param {Element} tile
+   * @param {string} key
+   * @returns {Element | null}
+   */
+  #neighbour(tile, key) {
+    if (key === "ArrowRight") return tile.nextElementSibling;
+    if (key === "ArrowLeft") return tile.previousElementSibling;
+    if (key !== "ArrowDown" && key !== "ArrowUp") return null;
+    const here = tile.getBoundingClientRect();
+    const down = key === "ArrowDown";
+    const rows = [...$(this, ".tiles").children].filter((other) => {
+      const { top } = other.getBoundingClientRect();
+      return down ? top > here.top + 1 : top < here.top - 1;
+    });
+    if (!rows.length) return null;
+    const row = (down ? rows[0] : rows[rows.length - 1]).getBoundingClientRect().top;
+    const off = (/** @type {Element} */ other) => Math.abs(other.getBoundingClientRect().left - here.left);
+    const near = rows.filter((other) => Math.abs(other.getBoundingClientRect().top - row) < 1);
+    return near.reduce((best, other) => (off(other) < off(best) ? other : best));
+  }
+}
+
+/**
+ * @param {string[]} examples
+ * @param {boolean} demo
+ * @param {(prompt: string) => void} offer
+ */
+function invitation(examples, demo, offer) {
+  const buttons = examples.map((prompt) => h("button", { type: "button", onclick: () => offer(prompt) }, prompt));
+  const known = "The loaded checkpoints are the small demo ones: they know a drawn world of balls, squares and triangles.";
+  return [
+    h("p", { class: "lead" }, "Describe a scene, press Make, and watch it appear here."),
+    ...(demo ? [h("p", { class: "hint" }, known)] : []),
+    ...(buttons.length ? [h("p", { class: "hint" }, "To begin, take one of these:"), h("div", { class: "examples" }, ...buttons)] : []),
+  ];
+}
+
+customElements.define("video-wall", VideoWall);

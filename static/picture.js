@@ -1,0 +1,81 @@
+// Pictures on their way to the model: decoded, cropped and shrunk in the browser, never scaled up.
+
+/**
+ * The largest part of a picture that has the video's shape. `position` slides it along the longer
+ * way: 0 is left or top, 1 right or bottom.
+ * @param {{width: number, height: number}} picture
+ * @param {{width: number, height: number}} video
+ * @param {number} position
+ */
+export function cropOf(picture, video, position) {
+  const scale = Math.min(picture.width / video.width, picture.height / video.height);
+  const width = Math.min(picture.width, video.width * scale);
+  const height = Math.min(picture.height, video.height * scale);
+  return { x: (picture.width - width) * position, y: (picture.height - height) * position, width, height };
+}
+
+/**
+ * What the model will see: the crop, at the size of the video or below.
+ * @param {ImageBitmap} picture
+ * @param {{width: number, height: number}} video
+ * @param {number} position
+ * @returns {Promise<Blob>}
+ */
+export function fitted(picture, video, position) {
+  const crop = cropOf(picture, video, position);
+  const shrink = Math.min(1, video.width / crop.width);
+  const width = Math.max(1, Math.round(crop.width * shrink));
+  const height = Math.max(1, Math.round(crop.height * shrink));
+  return drawn(width, height, (context) => {
+    context.drawImage(picture, crop.x, crop.y, crop.width, crop.height, 0, 0, width, height);
+  });
+}
+
+/**
+ * The first or the last frame of a video of this server.
+ * @param {string} url
+ * @param {"first" | "last"} which
+ * @returns {Promise<File>}
+ */
+export async function frameOf(url, which) {
+  const video = document.createElement("video");
+  video.muted = true;
+  video.preload = "auto";
+  video.src = url;
+  await once(video, "loadeddata");
+  video.currentTime = which === "first" ? 0 : Math.max(0, video.duration - 0.001);
+  if (video.seeking) await once(video, "seeked");
+  const blob = await drawn(video.videoWidth, video.videoHeight, (context) => context.drawImage(video, 0, 0));
+  video.removeAttribute("src");
+  video.load();
+  return new File([blob], `${which}-frame.png`, { type: "image/png" });
+}
+
+/**
+ * @param {HTMLVideoElement} video
+ * @param {string} event
+ */
+function once(video, event) {
+  return new Promise((resolve, reject) => {
+    video.addEventListener(event, resolve, { once: true });
+    video.addEventListener("error", () => reject(new Error("This browser cannot play the video.")), { once: true });
+  });
+}
+
+/**
+ * @param {number} width
+ * @param {number} height
+ * @param {(context: CanvasRenderingContext2D) => void} draw
+ * @returns {Promise<Blob>}
+ */
+function drawn(width, height, draw) {
+  const canvas = document.createElement("canvas");
+  canvas.width = width;
+  canvas.height = height;
+  const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+  context.imageSmoothingQuality = "high";
+  draw(context);
+  return new Promise((resolve, reject) => {
+    canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error("The picture is too large."))), "image/png");
+  });
+}

@@ -1,0 +1,109 @@
+// A video's recipe: from the video to a form, and the same as a command to copy.
+
+/**
+ * @typedef {import("./api.js").Video} Video
+ * @typedef {Record<string, string>} Recipe the fields of the form, as text; empty ones are left to
+ *   the server
+ */
+
+/** Every field of a recipe, in the order in which people think of them. */
+export const FIELDS = [
+  "prompt",
+  "negative_prompt",
+  "model",
+  "width",
+  "height",
+  "num_frames",
+  "fps",
+  "seed",
+  "num_inference_steps",
+  "guidance_scale",
+  "quality",
+  "low_vram",
+];
+const OPENAI = ["prompt", "model"];
+const TEXTS = ["negative_prompt", "quality"];
+
+/**
+ * Whatever of the recipe the server tells.
+ * @param {Video} video
+ * @returns {Recipe}
+ */
+export function recipeOf(video) {
+  const told = /** @type {Record<string, any>} */ (/** @type {unknown} */ (video));
+  const known = FIELDS.filter((name) => told[name] !== undefined && told[name] !== null);
+  return Object.fromEntries(known.map((name) => [name, String(told[name])]));
+}
+
+/** @param {Recipe} recipe */
+const given = (recipe) =>
+  FIELDS.map((name) => [name, recipe[name] ?? ""]).filter(
+    ([name, value]) => value !== "" && !(name === "low_vram" && value === "false"),
+  );
+
+/**
+ * @param {Recipe} recipe
+ * @param {Blob | null} picture
+ * @returns {FormData}
+ */
+export function toForm(recipe, picture) {
+  const form = new FormData();
+  for (const [name, value] of given(recipe)) form.append(name, value);
+  form.append("lawful_use_consent", "true");
+  if (picture) form.append("input_reference", picture, "picture.png");
+  return form;
+}
+
+/** @param {string} text */
+const shell = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+
+/**
+ * @param {Recipe} recipe
+ * @param {boolean} withKey whether this server wants an API key
+ */
+export function asCurl(recipe, withKey) {
+  const lines = [`curl ${shell(`${location.origin}/v1/videos`)}`];
+  if (withKey) lines.push('-H "Authorization: Bearer $VIDEO_API_KEY"');
+  // --form-string, not -F, which would read a value that begins with @ or < from a file.
+  for (const [name, value] of given(recipe)) lines.push(`--form-string ${shell(`${name}=${value}`)}`);
+  lines.push("--form-string 'lawful_use_consent=true'");
+  return lines.join(" \\\n  ");
+}
+
+/**
+ * A program for OpenAI's official client.
+ * @param {Recipe} recipe
+ * @param {boolean} withKey whether this server wants an API key
+ */
+export function asPython(recipe, withKey) {
+  const pairs = given(recipe);
+  const own = pairs.filter(([name]) => OPENAI.includes(name));
+  const extra = pairs.filter(([name]) => !OPENAI.includes(name));
+  return [
+    ...(withKey ? ["import os", ""] : []),
+    "from openai import OpenAI",
+    "",
+    "client = OpenAI(",
+    `    base_url=${JSON.stringify(`${location.origin}/v1`)},`,
+    withKey ? '    api_key=os.environ["VIDEO_API_KEY"],' : '    api_key="unused",',
+    '    default_headers={"X-Lawful-Use-Consent": "true"},',
+    ")",
+    "video = client.videos.create_and_poll(",
+    ...own.map(([name, value]) => `    ${name}=${JSON.stringify(value)},`),
+    "    extra_body={",
+    ...extra.map(([name, value]) => `        ${JSON.stringify(name)}: ${literal(name, value)},`),
+    "    },",
+    ")",
+    "print(video.status, video.error)",
+    'client.videos.download_content(video.id).write_to_file("video.mp4")',
+  ].join("\n");
+}
+
+/**
+ * @param {string} name
+ * @param {string} value
+ */
+function literal(name, value) {
+  if (name === "low_vram") return value === "true" ? "True" : "False";
+  return TEXTS.includes(name) ? JSON.stringify(value) : value;
+}

@@ -1,0 +1,86 @@
+// The dialog over the wall, for whatever has an address of its own: one video, or two to compare.
+
+import * as api from "./api.js";
+import { $, h } from "./dom.js";
+import { icon } from "./icons.js";
+import { videos } from "./store.js";
+
+/** @typedef {import("./api.js").Video} Video */
+
+const dialog = $(document, "#sheet");
+/** What had the focus before, to be given it back. @type {HTMLElement | null} */
+let before = null;
+
+/** @param {string} id */
+async function known(id) {
+  const video = videos.get(id);
+  if (video) return video;
+  const asOf = performance.now();
+  const fetched = await api.video(id);
+  videos.put(fetched, asOf);
+  return fetched;
+}
+
+/**
+ * @param {string} id
+ * @param {() => string[]} wall the ids on the wall, as it is when one turns to the next
+ */
+export async function openVideo(id, wall) {
+  const [video] = await Promise.all([known(id), import("./elements/video-detail.js")]);
+  const beside = (/** @type {number} */ step) => {
+    const ids = wall();
+    return ids.includes(id) ? (ids[ids.indexOf(id) + step] ?? "") : "";
+  };
+  const detail = h("video-detail");
+  const turns = [turn("back", "The one before", () => beside(-1)), turn("forth", "The one after", () => beside(1))];
+  show(detail, turns);
+  detail.show(video);
+  $(dialog, "h2").focus();
+}
+
+/**
+ * @param {string} one
+ * @param {string} other
+ */
+export async function openPair(one, other) {
+  const [left, right] = await Promise.all([known(one), known(other), import("./elements/compare-view.js")]);
+  const view = h("compare-view");
+  show(view, []);
+  view.show(left, right);
+  $(dialog, "h2").focus();
+}
+
+/**
+ * @param {string} name
+ * @param {string} text
+ * @param {() => string} beside the id to turn to, "" for none
+ */
+function turn(name, text, beside) {
+  const act = () => beside() && (location.hash = `#/videos/${beside()}`);
+  return h("button", { type: "button", class: "tool", "data-turn": name, title: text, onclick: act }, icon(name), h("span", { class: "unseen" }, text));
+}
+
+/**
+ * @param {HTMLElement} content
+ * @param {HTMLElement[]} turns
+ */
+function show(content, turns) {
+  const close = h("button", { type: "button", class: "tool", onclick: () => dialog.close() }, icon("close"), h("span", { class: "unseen" }, "Close"));
+  dialog.replaceChildren(h("div", { class: "sheet-top" }, ...turns, close), content);
+  if (dialog.open) return;
+  before = /** @type {HTMLElement | null} */ (document.activeElement);
+  dialog.showModal();
+}
+
+/** Close it, and give the focus back. */
+export function closeSheet() {
+  if (dialog.open) dialog.close();
+}
+
+dialog.addEventListener("close", () => {
+  document.body.append($(document, "#toasts"));
+  dialog.replaceChildren();
+  if (before?.isConnected) before.focus();
+  if (/^#\/(videos|compare)\//.test(location.hash)) location.hash = "#/";
+});
+dialog.addEventListener("click", (/** @type {Event} */ event) => event.target === dialog && dialog.close());

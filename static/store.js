@@ -1,0 +1,101 @@
+// The videos that this page knows of. One truth for all views: they listen to `change` and `gone`.
+
+import * as api from "./api.js";
+
+/** @typedef {import("./api.js").Video} Video */
+
+const UNDO_MS = 10_000;
+
+/** @param {Video} video */
+export const unfinished = (video) => video.status === "queued" || video.status === "in_progress";
+
+class VideoStore extends EventTarget {
+  /** @type {Map<string, {video: Video, asOf: number}>} */
+  #known = new Map();
+  /** @type {Map<string, number>} deletions that can still be undone: id to timer */
+  #leaving = new Map();
+
+  /**
+   * @param {string} id
+   * @returns {Video | undefined}
+   */
+  get(id) {
+    return this.#leaving.has(id) ? undefined : this.#known.get(id)?.video;
+  }
+
+  /** Those still in the making, in the order of the queue. */
+  get unfinished() {
+    const all = [...this.#known.values()].map((entry) => entry.video);
+    const making = all.filter((video) => unfinished(video) && !this.#leaving.has(video.id));
+    return making.sort((a, b) => a.queue_position - b.queue_position || a.created_at - b.created_at);
+  }
+
+  /**
+   * Take in how a video stands. `asOf` is when that was asked for: an answer that was overtaken by
+   * the stream of events is dropped.
+   * @param {Video} video
+   * @param {number} [asOf]
+   */
+  put(video, asOf = performance.now()) {
+    const before = this.#known.get(video.id);
+    if (before && before.asOf > asOf) return;
+    this.#known.set(video.id, { video, asOf });
+    if (this.#leaving.has(video.id)) return;
+    this.dispatchEvent(new CustomEvent("change", { detail: { video, before: before?.video } }));
+  }
+
+  /** @param {string} id */
+  drop(id) {
+    clearTimeout(this.#leaving.get(id));
+    this.#leaving.delete(id);
+    if (this.#known.delete(id)) this.#tellGone(id);
+  }
+
+  /**
+   * Hide a video, and delete it on the server when nobody took that back in time.
+   * @param {string} id
+   * @param {(error: unknown) => void} failed
+   * @returns {() => void} takes it back
+   */
+  deleteSoon(id, failed) {
+    this.#leaving.set(id, window.setTimeout(() => this.#delete(id, failed), UNDO_MS));
+    this.#tellGone(id);
+    return () => this.#bringBack(id);
+  }
+
+  /** Send every deletion that still waits: the page is being left. */
+  flush() {
+    for (const id of [...this.#leaving.keys()]) this.#delete(id, () => {});
+  }
+
+  /**
+   * @param {string} id
+   * @param {(error: unknown) => void} failed
+   */
+  async #delete(id, failed) {
+    clearTimeout(this.#leaving.get(id));
+    try {
+      await api.remove(id);
+      this.drop(id);
+    } catch (error) {
+      if (error instanceof api.ApiError && error.status === 404) return this.drop(id);
+      this.#bringBack(id);
+      failed(error);
+    }
+  }
+
+  /** @param {string} id */
+  #bringBack(id) {
+    clearTimeout(this.#leaving.get(id));
+    this.#leaving.delete(id);
+    const video = this.#known.get(id)?.video;
+    if (video) this.dispatchEvent(new CustomEvent("change", { detail: { video, before: undefined } }));
+  }
+
+  /** @param {string} id */
+  #tellGone(id) {
+    this.dispatchEvent(new CustomEvent("gone", { detail: id }));
+  }
+}
+
+export const videos = new VideoStore();

@@ -1,0 +1,170 @@
+"""Videos in the making: progress, the queue, cancel, reloads, and a service that goes and comes."""
+
+import time
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from deployments.ingress import create_app
+from tests.e2e.graph import free_port
+from tests.page.conftest import Studio, served_at, watch
+from tests.page.films import Film, FilmJobs
+from tests.scripted_jobs import service_config
+
+pytestmark = pytest.mark.system
+
+
+def test_a_video_is_watched_to_its_end(studio: Studio) -> None:
+    """Phase, step and time left in words; then it stands on the wall."""
+    page = studio.open()
+    job_id = studio.make()
+    card = studio.making.first
+    expect(card.locator(".phase")).to_have_text("Drawing")
+    expect(card.locator(".outlook")).to_contain_text("step 8 of 20 · about")
+    expect(card.locator("progress")).to_have_js_property("value", 40)
+    studio.jobs.set(job_id, step=11, progress=55, seconds_left=80.0)
+    expect(card.locator(".outlook")).to_contain_text("step 11 of 20 · about 1 min 20 s left")
+    expect(card.locator(".percent")).to_have_text("55 %")
+    assert page.title() == "55 % – Video studio"
+    studio.jobs.set(job_id, phase="encode", progress=97)
+    expect(card.locator(".phase")).to_have_text("Writing the video file")
+    studio.jobs.finish(job_id)
+    expect(studio.making).to_have_count(0)
+    expect(studio.tiles).to_have_count(1)
+    expect(page.locator("#announcer")).to_have_text("Finished: a red ball moving right")
+
+
+def test_several_videos_stand_in_the_order_of_the_queue(studio: Studio) -> None:
+    """With their places, which move up."""
+    studio.open()
+    first, second, third = (studio.make(name) for name in ("a red ball", "a square", "a tree"))
+    studio.jobs.queue(second, 2)
+    studio.jobs.queue(third, 1)
+    expect(studio.making.locator(".text")).to_have_text(["a red ball", "a tree", "a square"])
+    phases = studio.making.locator(".phase")
+    expect(phases).to_have_text(["Drawing", "Next in the queue", "Number 2 in the queue"])
+    studio.jobs.finish(first)
+    studio.jobs.set(third, status="in_progress", phase="denoise", queue_position=0)
+    studio.jobs.queue(second, 1)
+    expect(phases).to_have_text(["Drawing", "Next in the queue"])
+
+
+def test_a_video_can_be_cancelled(studio: Studio) -> None:
+    """It stays on the wall as cancelled, from where it can be tried again."""
+    page = studio.open()
+    job_id = studio.make()
+    page.get_by_role("button", name="Cancel").click()
+    expect(studio.making).to_have_count(0)
+    expect(studio.tiles.locator(".reason")).to_have_text("Cancelled.")
+    assert studio.jobs.cancelled == [job_id]
+
+
+def test_a_failed_video_says_why_and_can_be_tried_again(studio: Studio) -> None:
+    """In the service's own sentence; the new one has the same recipe."""
+    page = studio.open()
+    job_id = studio.make("a green ball")
+    sentence = "Insufficient VRAM: mochi needs ~6.0GB, but only 4.2GB available."
+    studio.jobs.fail(job_id, "insufficient_vram", sentence)
+    expect(studio.tiles.locator(".reason")).to_have_text(sentence)
+    page.get_by_role("button", name="Try again").click()
+    expect(studio.making).to_have_count(1)
+    first, second = studio.jobs.requests
+    assert (second.prompt, second.seed, second.width) == (first.prompt, first.seed, first.width)
+
+
+def test_a_stalled_video_is_told_from_a_slow_one(studio: Studio) -> None:
+    """By the last sign of life."""
+    studio.open()
+    job_id = studio.make()
+    studio.jobs.set(job_id, stalled=True, heartbeat_at=time.time() - 150)
+    expect(studio.making.locator(".outlook")).to_contain_text("no sign of life for 2 min 3")
+
+
+def test_reloads_and_other_tabs_show_the_same(studio: Studio) -> None:
+    """Nothing of a job is kept in the page; one that ended meanwhile is on the wall."""
+    page = studio.open()
+    first, second = studio.make("a red ball"), studio.make("a square")
+    page.reload()
+    expect(studio.making).to_have_count(2)
+    page.goto("about:blank")
+    studio.jobs.finish(first)
+    studio.open()
+    expect(studio.making.locator(".text")).to_have_text(["a square"])
+    expect(studio.tiles.locator(".text")).to_have_text(["a red ball"])
+    other = studio.context.new_page()
+    other.goto(studio.url)
+    expect(other.locator(".making li")).to_have_count(1)
+    studio.jobs.finish(second)
+    expect(other.locator(".tile")).to_have_count(2)
+    expect(studio.tiles).to_have_count(2)
+
+
+def test_a_video_in_the_making_has_an_address(studio: Studio) -> None:
+    """The detail view shows the same progress, and turns into the player."""
+    studio.open()
+    job_id = studio.make()
+    studio.making.locator("a").click()
+    expect(studio.sheet.locator(".phase")).to_have_text("Drawing")
+    studio.jobs.set(job_id, progress=72)
+    expect(studio.sheet.locator(".percent")).to_have_text("72 %")
+    studio.jobs.finish(job_id)
+    expect(studio.sheet.locator("video")).to_be_visible()
+
+
+def test_jobs_that_do_not_answer_are_waited_for(studio: Studio) -> None:
+    """The page says so, keeps what it has, and goes on by itself."""
+    page = studio.open()
+    job_id = studio.make()
+    studio.jobs.down = True
+    expect(page.locator("#status")).to_be_visible(timeout=20_000)
+    expect(studio.making).to_have_count(1)
+    studio.jobs.finish(job_id)
+    studio.jobs.down = False
+    expect(studio.tiles).to_have_count(1, timeout=20_000)
+    expect(page.locator("#status")).to_be_hidden(timeout=20_000)
+    studio.forgive("50[0-9]|ERR_")
+
+
+def test_a_restart_of_the_server_is_survived(browser: Browser, tmp_path: Path, film: Film) -> None:
+    """The same address, a new process: the job that ended meanwhile is there."""
+    jobs = FilmJobs(service_config(tmp_path), film)
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with served_at(port, create_app(jobs, jobs.config, jobs.cards)):
+        context = browser.new_context()
+        page = context.new_page()
+        studio = Studio(context, page, url, jobs)
+        watch(studio)
+        studio.open()
+        job_id = studio.make()
+    expect(page.locator("#status")).to_contain_text("does not answer", timeout=20_000)
+    expect(studio.making).to_have_count(1)
+    jobs.finish(job_id)
+    with served_at(port, create_app(jobs, jobs.config, jobs.cards)):
+        expect(studio.tiles).to_have_count(1, timeout=20_000)
+        expect(studio.making).to_have_count(0)
+        expect(page.locator("#status")).to_be_hidden(timeout=20_000)
+        context.close()
+
+
+def test_the_window_tells_of_the_end_while_one_is_elsewhere(studio: Studio) -> None:
+    """In its title, and by a notification for those who asked."""
+    studio.context.grant_permissions(["notifications"])
+    studio.page.add_init_script(
+        "window.told = [];"
+        "window.Notification = class { static permission = 'granted';"
+        "static async requestPermission() { return 'granted'; }"
+        "constructor(title, more) { window.told.push([title, more.body]); } };"
+    )
+    page = studio.open()
+    job_id = studio.make()
+    page.get_by_role("button", name="Notify me").click()
+    expect(page.get_by_role("button", name="Notify me")).to_have_attribute("aria-pressed", "true")
+    page.evaluate("Object.defineProperty(document, 'hidden', { value: true, configurable: true })")
+    studio.jobs.finish(job_id)
+    expect(page).to_have_title("Done (1) – Video studio")
+    assert page.evaluate("window.told") == [["Your video is done", "a red ball moving right"]]
+    page.evaluate("Object.defineProperty(document, 'hidden', { value: false, configurable: true })")
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(page).to_have_title("Video studio")
