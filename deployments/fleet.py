@@ -8,6 +8,8 @@ from deployments.core.events import ReplicaState
 
 LOST_AFTER_S = 30.0
 FORGOTTEN_AFTER_S = 120.0
+# Longer than any job: of whose job the last sign of life is that old, nobody asks any more.
+HEARTBEAT_FOR_S = 7 * 24 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -22,10 +24,14 @@ class Fleet:
     def __init__(self, expected: Mapping[str, int]) -> None:
         self._expected = dict(expected)
         self._heard: dict[str, _Heard] = {}
+        self._heartbeats: dict[str, float] = {}
 
     def report(self, state: ReplicaState) -> None:
         """Take a replica's newest state."""
         self._heard[state.replica_id] = _Heard(state, time.monotonic())
+        now = time.time()
+        for job_id in {state.job_id, *state.holding} - {None}:
+            self._heartbeats[job_id] = now
 
     def forget(self, replica_id: str) -> None:
         """Drop a replica that died; it reports again under a new id, or not at all."""
@@ -48,6 +54,20 @@ class Fleet:
             for heard in self._heard.values()
         )
 
+    def heartbeat(self, job_id: str) -> float | None:
+        """Return when a replica that works on the job, or keeps its frames, was last heard of, in
+        Unix seconds; None when none ever was."""
+        return self._heartbeats.get(job_id)
+
+    def device(self, model: str) -> str:
+        """Return what the replicas of `model` run on: a GPU's name, or `cpu`; "" before one was
+        heard of."""
+        for heard in self._heard.values():
+            if heard.state.model == model:
+                on_gpu = heard.state.device != "cpu" and heard.state.gpus
+                return heard.state.gpus[0].name if on_gpu else heard.state.device
+        return ""
+
     def hopeless(self, models: Sequence[str]) -> str:
         """Return why none of `models` can ever serve, or "" while one may."""
         reasons = []
@@ -65,3 +85,5 @@ class Fleet:
     def _drop_forgotten(self) -> None:
         horizon = time.monotonic() - FORGOTTEN_AFTER_S
         self._heard = {key: h for key, h in self._heard.items() if h.at > horizon}
+        oldest = time.time() - HEARTBEAT_FOR_S
+        self._heartbeats = {job: at for job, at in self._heartbeats.items() if at > oldest}

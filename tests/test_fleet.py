@@ -5,6 +5,7 @@ import pytest
 from deployments import fleet
 from deployments.core.events import ModelState, ReplicaState
 from deployments.fleet import Fleet
+from tests.scripted_jobs import GPU
 
 
 def state(name: str, what: ModelState, model: str = "mochi", reason: str = "") -> ReplicaState:
@@ -63,3 +64,25 @@ def test_a_dead_replica_is_forgotten() -> None:
     known.report(state("a", "ready"))
     known.forget("a")
     assert known.ready("mochi") == 0
+
+
+def test_a_job_lives_while_a_replica_that_has_it_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it works on the job or keeps its frames; of other jobs nothing is known."""
+    known = Fleet({"mochi": 1})
+    moment = time.time()
+    monkeypatch.setattr(fleet.time, "time", lambda: moment)
+    known.report(state("a", "ready").model_copy(update={"job_id": "j", "holding": ("i",)}))
+    assert (known.heartbeat("j"), known.heartbeat("i")) == (moment, moment)
+    assert known.heartbeat("k") is None
+    known.forget("a")
+    assert known.heartbeat("j") == moment
+
+
+def test_a_models_device_is_its_gpu_by_name() -> None:
+    """Or the CPU; nothing before a replica was heard of."""
+    known = Fleet({"mochi": 1})
+    assert known.device("mochi") == ""
+    known.report(state("a", "ready"))
+    assert known.device("mochi") == "cpu"
+    known.report(state("a", "ready").model_copy(update={"device": "cuda", "gpus": (GPU,)}))
+    assert known.device("mochi") == "NVIDIA H200"

@@ -73,7 +73,7 @@ class Feed:
                 logger.warning("a stream of events ends: %s", error)
                 return
             while not listener.ended:
-                for item in await listener.take() or [None]:
+                async for item in _told(listener):
                     yield item
 
     async def follow_one(self, job_id: str, caller: str | None) -> AsyncIterator[Event | None]:
@@ -91,7 +91,7 @@ class Feed:
             if job.done:
                 return
             while not listener.ended:
-                for item in await listener.take() or [None]:
+                async for item in _told(listener):
                     yield item
                     if item is not None and item.final:
                         return
@@ -207,14 +207,24 @@ class Feed:
         """Ray Serve waits for every request before it ends a replica, and tells nobody."""
         while not self._stopped:
             await self._somebody_listens.wait()
-            if self._listeners and await asyncio.to_thread(self._is_stopping):
-                self._stopped = True
+            if self._listeners:
+                self._stopped = await asyncio.to_thread(self._is_stopping)
+            if self._stopped:
                 self._end_all()
             await asyncio.sleep(STOPPING_EVERY_S)
 
     def _end_all(self) -> None:
         for listener in self._listeners:
             listener.end()
+
+
+async def _told(listener: Listener) -> AsyncIterator[Event | None]:
+    """Yield what there is to tell, or None when for some time there was nothing."""
+    events = await listener.take()
+    for event in events:
+        yield event
+    if not events:
+        yield None
 
 
 def _events(changes: Changes) -> list[Event]:

@@ -42,10 +42,13 @@ def upgrade() -> None:
     op.create_table(
         "timings",
         sa.Column("model", sa.String(64), primary_key=True),
-        sa.Column("shape", sa.String(128), primary_key=True),
+        sa.Column("checkpoint", sa.String(255), primary_key=True),
+        sa.Column("device", sa.String(128), primary_key=True),
         sa.Column("phase", sa.String(16), primary_key=True),
+        sa.Column("shape", sa.String(128), primary_key=True),
         sa.Column("work", sa.Float, nullable=False),
         sa.Column("seconds", sa.Float, nullable=False),
+        sa.Column("curve", sa.JSON, nullable=False),
         sa.Column("runs", sa.Integer, nullable=False),
         sa.Column("updated_at", sa.Float, nullable=False),
     )
