@@ -109,7 +109,7 @@ class Graph:
                 answer = ask()
                 if enough(answer):
                     return answer
-            except (httpx.HTTPError, KeyError, ValueError) as error:
+            except (httpx.HTTPError, LookupError, ValueError) as error:
                 answer = error
             time.sleep(0.05)
         raise AssertionError(f"not within {timeout_s} s; the last answer was {answer!r}")
@@ -131,10 +131,10 @@ def replica_pids(part: str, root: int | None = None) -> list[int]:
 
 
 def kill(part: str, root: int | None = None) -> int:
-    """kill -9 of one process of this part."""
-    pid = replica_pids(part, root)[0]
+    """kill -9 of one process of this part, once it has one: it may be being replaced."""
+    pid = Graph.wait(lambda: replica_pids(part, root)[0], bool, 60)
     os.kill(pid, signal.SIGKILL)
-    return pid
+    return int(pid)
 
 
 def _cmdline(process: psutil.Process) -> list[str]:

@@ -62,8 +62,8 @@ class Scene:
         """Kill `victim` while a job is in `phase`, with another one behind it, and look on."""
         left_s = self._left_undisturbed(phase)
         watched, others = self._reach(phase)
-        killed_at = time.time()
         self.service.kill(PARTS.get(victim, victim))
+        killed_at = time.time()
         self.graph.wait(lambda: self.graph.job(watched), lambda job: "status" in job, PATIENCE_S)
         door_s = time.time() - killed_at
         ended = {i: self.graph.until_done(i, PATIENCE_S) for i in [watched, *others]}
