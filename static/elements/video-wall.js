@@ -21,6 +21,8 @@ class VideoWall extends HTMLElement {
   #tiles = new Map();
   #after = "";
   #hasMore = true;
+  /** Which of two of the same second stands first: the lower. @type {Map<string, number>} */
+  #ranks = new Map();
   #turn = 0;
   #loading = false;
   /** @type {string} the first of a pair to compare */
@@ -93,6 +95,7 @@ class VideoWall extends HTMLElement {
       this.#after = page.last_id ?? "";
       this.#hasMore = page.has_more;
       for (const video of page.data) {
+        if (!this.#ranks.has(video.id)) this.#ranks.set(video.id, this.#ranks.size);
         videos.put(video, asOf);
         this.#place(video);
       }
@@ -132,9 +135,20 @@ class VideoWall extends HTMLElement {
     const tile = makeTile(video);
     this.#tiles.set(video.id, tile);
     const list = $(this, ".tiles");
-    const later = [...list.children].find((other) => (videos.get(other.dataset.id)?.created_at ?? 0) < video.created_at);
+    if (!this.#ranks.has(video.id)) this.#ranks.set(video.id, -this.#ranks.size);
+    const later = [...list.children].find((other) => this.#precedes(video, videos.get(other.dataset.id)));
     list.insertBefore(tile, later ?? null);
     this.#makeCurrent(list.querySelector("a[tabindex='0']") ?? tile);
+  }
+
+  /**
+   * @param {Video} video
+   * @param {Video | undefined} other
+   */
+  #precedes(video, other) {
+    if (!other) return true;
+    const rank = (/** @type {Video} */ one) => this.#ranks.get(one.id) ?? 0;
+    return video.created_at > other.created_at || (video.created_at === other.created_at && rank(video) < rank(other));
   }
 
   /** @param {Video} video */

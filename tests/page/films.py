@@ -39,6 +39,7 @@ class Film:
         poster = io.BytesIO()
         Image.fromarray(frames[0]).save(poster, "WEBP", quality=90)
         self.poster = poster.getvalue()
+        self.last = frames[-1].astype(float)
 
 
 def _encoded(frames: np.ndarray, fps: int) -> bytes:

@@ -1,0 +1,232 @@
+"""The detail view: the player, the recipe, commands to copy, and what can be made of a video."""
+
+import ast
+import io
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+from tests.page.conftest import Studio
+from tests.page.films import Film
+
+pytestmark = pytest.mark.system
+
+QUOTES = "a 'red' \"ball\" \\ and $HOME,\n@once < more"
+
+
+def opened(studio: Studio, job_id: str) -> Page:
+    page = studio.open(f"/#/videos/{job_id}")
+    expect(page.locator("#sheet-title")).to_be_visible()
+    return page
+
+
+def clip(page: Page) -> dict[str, float]:
+    return page.locator("#sheet video").first.evaluate(
+        "clip => ({ time: clip.currentTime, length: clip.duration, paused: Number(clip.paused) })"
+    )
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "num_frames", "fps"),
+    [(256, 264, 8, 1), (360, 256, 24, 24), (256, 256, 60, 60)],
+)
+def test_a_video_plays_at_odd_sizes_and_rates(
+    studio: Studio, width: int, height: int, num_frames: int, fps: int
+) -> None:
+    """The time moves on, there is no error, and every frame can be reached."""
+    studio.jobs.film = Film("sea", width, height, num_frames, fps)
+    page = opened(studio, studio.add(fps=fps))
+    page.wait_for_function("() => document.querySelector('#sheet video').currentTime > 0.1")
+    seen = page.locator("#sheet video").evaluate(
+        "clip => [clip.error, clip.videoWidth, clip.videoHeight]"
+    )
+    assert seen == [None, width, height]
+    page.keyboard.press("Space")
+    frame = page.get_by_label("Frame", exact=True)
+    frame.fill("3")
+    expect(page.locator(".time")).to_contain_text(f"4 / {num_frames}")
+    page.keyboard.press("Escape")
+
+
+def test_frames_are_stepped_one_by_one(studio: Studio) -> None:
+    """By key and by button, with a stop at both ends."""
+    page = opened(studio, studio.add())
+    page.wait_for_function("() => document.querySelector('#sheet video').currentTime > 0")
+    page.keyboard.press(",")
+    assert clip(page)["paused"]
+    page.get_by_label("Frame", exact=True).fill("10")
+    page.locator("#sheet-title").focus()
+    for key, shown in ((".", "12 / 48"), (".", "13 / 48"), (",", "12 / 48")):
+        page.keyboard.press(key)
+        expect(page.locator(".time")).to_contain_text(shown)
+    page.get_by_role("button", name="One frame back").click()
+    expect(page.locator(".time")).to_contain_text("11 / 48")
+    page.get_by_label("Frame", exact=True).fill("47")
+    page.get_by_role("button", name="One frame on").click()
+    expect(page.locator(".time")).to_contain_text("48 / 48")
+    page.locator("#sheet-title").focus()
+    page.keyboard.press("Space")
+    expect(page.get_by_role("button", name="Pause")).to_be_visible()
+
+
+def test_the_loop_can_be_left(studio: Studio) -> None:
+    """Then the video stops at its end."""
+    page = opened(studio, studio.add())
+    loop = page.get_by_role("button", name="Loop")
+    expect(loop).to_have_attribute("aria-pressed", "true")
+    loop.click()
+    page.wait_for_function("() => document.querySelector('#sheet video').ended", timeout=10_000)
+
+
+def test_the_recipe_and_the_download(studio: Studio) -> None:
+    """Everything that made it, and the file under its own name."""
+    job_id = studio.add("a blue square", seed=42)
+    page = opened(studio, job_id)
+    recipe = page.locator("#sheet dl")
+    for fact in ("Seed42", "Size256 × 256", "Drawn at128 × 128, then scaled up", "Steps20"):
+        expect(recipe).to_contain_text(fact)
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download").click()
+    assert download.value.suggested_filename == studio.jobs.last.file_name
+    assert download.value.path().read_bytes() == studio.jobs.video
+
+
+def test_the_curl_command_makes_the_same_video(studio: Studio) -> None:
+    """Run in a shell, whatever the prompt holds."""
+    job_id = studio.add(QUOTES, seed=5)
+    page = opened(studio, job_id)
+    page.get_by_text("As a command").click()
+    command = page.locator("#sheet pre").inner_text()
+    assert shlex.split(command)[0] == "curl"
+    done = subprocess.run(["sh", "-c", f"{command} -s"], capture_output=True, check=True)
+    assert b'"object":"video"' in done.stdout
+    first, second = studio.jobs.requests
+    assert second.model_dump(exclude={"prefer_backend"}) == first.model_dump(
+        exclude={"prefer_backend"}
+    )
+
+
+def test_the_python_program_uses_the_official_client(studio: Studio, tmp_path: Path) -> None:
+    """Copied to the clipboard; it runs as it is, and makes the same video."""
+    client = Path(__file__).parents[2] / ".ci-venvs/openai-3.54.0/bin/python"
+    if not client.exists():
+        pytest.fail("needs the official client: make test-system")
+    studio.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page = opened(studio, studio.add(QUOTES, seed=5))
+    page.get_by_text("As a command").click()
+    page.get_by_role("button", name="Python").click()
+    page.get_by_role("button", name="Copy").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    program = page.evaluate("navigator.clipboard.readText()")
+    ast.parse(program)
+    studio.jobs.hold = False
+    subprocess.run([client, "-c", program], cwd=tmp_path, check=True, timeout=60)
+    assert (tmp_path / "video.mp4").read_bytes() == studio.jobs.video
+    assert studio.jobs.requests[-1].prompt == QUOTES
+    assert studio.jobs.requests[-1].seed == 5
+
+
+def test_the_same_again_and_another_seed(studio: Studio) -> None:
+    """The same is the very same recipe; the other differs in its seed only."""
+    job_id = studio.add("a blue square", seed=42, guidance_scale=3.5)
+    page = opened(studio, job_id)
+    page.get_by_role("button", name="Same again").click()
+    expect(studio.sheet).to_be_hidden()
+    expect(studio.making).to_have_count(1)
+    first, same = studio.jobs.requests
+    assert (same.seed, same.guidance_scale, same.prompt) == (42, 3.5, first.prompt)
+    page.goto(f"{studio.url}/#/videos/{job_id}")
+    page.get_by_role("button", name="Another seed").click()
+    expect(studio.making).to_have_count(2)
+    varied = studio.jobs.requests[-1]
+    assert varied.seed != 42
+    assert (varied.prompt, varied.width, varied.num_frames) == ("a blue square", 256, 48)
+
+
+def test_a_remix_changes_the_words_only(studio: Studio) -> None:
+    """And knows where it comes from."""
+    job_id = studio.add("a blue square", seed=42)
+    page = opened(studio, job_id)
+    page.get_by_label("Change the words, keep the rest").fill("a green square")
+    page.get_by_role("button", name="Remix").click()
+    expect(studio.making).to_have_count(1)
+    assert (studio.jobs.last.prompt, studio.jobs.last.seed) == ("a green square", 42)
+    assert studio.jobs.last.remixed_from == job_id
+
+
+def test_the_last_frame_becomes_the_next_picture(studio: Studio) -> None:
+    """At the size of the video, ready to be sent."""
+    film = studio.jobs.film
+    page = opened(studio, studio.add("a red ball by the lake"))
+    page.get_by_role("button", name="Go on from the last frame").click()
+    expect(studio.sheet).to_be_hidden()
+    expect(page.locator(".crop img")).to_have_attribute("alt", "The picture last-frame.png")
+    expect(page.get_by_label("Width")).to_have_value(str(film.width))
+    page.get_by_label("I will use this video lawfully").check()
+    page.get_by_role("button", name="Make video").click()
+    expect(studio.making).to_have_count(1)
+    data = studio.jobs.images[-1]
+    assert data is not None
+    picture = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), float)
+    first = np.asarray(Image.open(io.BytesIO(film.poster)).convert("RGB"), float)
+    assert picture.shape == first.shape
+    assert np.abs(picture - film.last).mean() < np.abs(picture - first).mean()
+
+
+def test_the_settings_of_a_video_fill_the_composer(studio: Studio) -> None:
+    """The seed too, locked."""
+    page = opened(studio, studio.add("a blue square", seed=42, prefer_backend="opensora"))
+    page.get_by_role("button", name="Use these settings").click()
+    expect(page.get_by_label("What should the video show?")).to_have_value("a blue square")
+    expect(page.get_by_label("Seed", exact=True)).to_have_value("42")
+    expect(page.get_by_role("radio", name=re.compile("^opensora"))).to_be_checked()
+
+
+def test_one_turns_to_the_next_video_with_the_arrows(studio: Studio) -> None:
+    """In the order of the wall; the back button knows the way."""
+    ids = [studio.add(f"ball {number}") for number in range(3)]
+    page = opened(studio, ids[1])
+    expect(studio.tiles).to_have_count(3)
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#sheet-title")).to_have_text("ball 0")
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#sheet-title")).to_have_text("ball 1")
+    page.go_back()
+    expect(page.locator("#sheet-title")).to_have_text("ball 0")
+    page.get_by_role("button", name="Close").click()
+    expect(studio.sheet).to_be_hidden()
+
+
+def test_two_videos_are_compared_in_one_player(studio: Studio) -> None:
+    """They stand at the same time, and what differs is told."""
+    first = studio.add("a ball", seed=1)
+    second = studio.add("a ball", seed=2)
+    page = studio.open()
+    studio.tiles.nth(1).hover()
+    studio.tiles.nth(1).get_by_role("button", name="Compare").click()
+    expect(page.locator("#comparing")).to_be_visible()
+    studio.tiles.nth(0).hover()
+    studio.tiles.nth(0).get_by_role("button", name="Compare").click()
+    expect(page.locator("#sheet video")).to_have_count(2)
+    assert page.url.endswith(f"/#/compare/{first}/{second}")
+    expect(page.locator("#sheet table")).to_contain_text("Seed12")
+    times = "[...document.querySelectorAll('#sheet video')].map((clip) => clip.currentTime)"
+    page.wait_for_function(f"() => {times}.every((time) => time > 0.2)")
+    page.locator("#sheet h2").focus()
+    page.keyboard.press("Space")
+    page.keyboard.press(".")
+    page.wait_for_function(f"() => (([a, b]) => Math.abs(a - b) < 0.03)({times})")
+
+
+def test_a_video_that_is_gone_is_told(studio: Studio) -> None:
+    """An old address leads back to the wall."""
+    page = studio.open("/#/videos/video_0000")
+    expect(page.locator(".toast")).to_contain_text("no such")
+    expect(studio.sheet).to_be_hidden()
+    studio.forgive("404")
