@@ -1,14 +1,13 @@
 """Runs waiting jobs on free models, and takes over what dead owners left.
 
-The oldest job goes first, on the first of its models with a free replica, and is bound to it then;
-a model that has no room for it hands it on to the others. Every end of a run is written to the row
+Whose turn it is, and on which model, is decided in `turns`; the job is bound to that model then. A
+model that has no room for it hands it on to the others. Every end of a run is written to the row
 here; what happens in between is in `job_run`.
 """
 
 import asyncio
 import contextlib
 import time
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -18,24 +17,25 @@ from deployments import housekeeping, metrics
 from deployments.core import owner
 from deployments.core.config import ServiceConfig
 from deployments.core.errors import (
-    BackendUnavailable,
-    Cancelled,
     InsufficientVram,
     Interrupted,
     VideoServiceError,
 )
 from deployments.core.job_store import Job, JobStore
 from deployments.core.log import logger
-from deployments.core.routing import first_free
-from deployments.core.spec import ModelCard, VideoSpec, resolve
+from deployments.core.routing import also, first_free
+from deployments.core.spec import ModelCard, VideoSpec
+from deployments.core.wanted import why_late, why_unwanted
 from deployments.disk_room import DiskRoom
 from deployments.fleet import Fleet
+from deployments.forecast import Forecast
 from deployments.job_run import Db, EncoderClient, JobRun, ModelClient, OwnershipLost
 from deployments.lost import cause_of, is_dead, is_lost
+from deployments.turns import Turns
 
 LEASE_S, RENEW_EVERY_S = 10.0, 3.0
 DISPATCH_EVERY_S = 1.0
-TYPICAL_JOB_S = 60.0
+CLOCK_SLACK_S = 0.05
 
 
 class Dispatcher:
@@ -61,11 +61,11 @@ class Dispatcher:
         self._store, self._db, self._announce = store, db, announce
         self._owner = owner.this_process()
         self._room = DiskRoom(config, store)
-        self._generating: defaultdict[str, set[str]] = defaultdict(set)
         self._runs: dict[str, asyncio.Task[None]] = {}
         self._changed = asyncio.Event()
-        self._job_s = TYPICAL_JOB_S
         self.fleet = Fleet({model.name: model.num_replicas for model in config.models})
+        self.forecast = Forecast(config, cards, self.fleet)
+        self.turns = Turns(cards, self.fleet, store=store, db=db)
         self._loops = [
             asyncio.create_task(_keep(self._dispatch, DISPATCH_EVERY_S, self._changed)),
             asyncio.create_task(_keep(self._tend_leases, RENEW_EVERY_S, asyncio.Event())),
@@ -82,8 +82,7 @@ class Dispatcher:
 
     def seconds_until_free(self) -> int:
         """Return about how long it takes until a model is free, for a client to come back then."""
-        lanes = max(1, sum(self.fleet.ready(name) for name in self._cards))
-        return max(1, round(self._job_s / lanes))
+        return self.forecast.seconds_until_free()
 
     async def stop(self, job_id: str) -> None:
         """Cancel the run, if it is here, and return when its model and encoder have stopped."""
@@ -100,47 +99,43 @@ class Dispatcher:
             run.cancel()
         if runs:
             await asyncio.wait(runs)
+        self.forecast.close()
 
     # --- starting -----------------------------------------------------------------------
 
     async def _dispatch(self) -> None:
-        waiting = await self._db(self._store.queued)
+        waiting = await self._still_wanted(await self._db(self._store.queued))
         metrics.record_queue(waiting, self.running)
         if waiting and not await self._db(self._room.suffices, waiting):
             return
+        able = []
         for job in waiting:
             try:
-                specs = self._specs(job)
+                able.append((job, self.turns.specs(job)))
             except VideoServiceError as never:
-                await self._db(self._store.fail_queued, job.id, never.code, str(never))
-                self._announce(job.id)
-                continue
-            for spec in specs:
-                if len(self._generating[spec.model]) < self.fleet.ready(spec.model):
-                    await self._start(job, spec)
-                    break
+                await self._fail_waiting(job, never)
+        while (turn := self.turns.next(able)) is not None:
+            able = [(job, specs) for job, specs in able if job is not turn[0]]
+            await self._start(*turn)
 
-    def _specs(self, job: Job) -> list[VideoSpec]:
-        """Return what the job is on each of its models, or raise why none will ever run it."""
-        specs, refusals = [], []
-        for name in job.candidates:
-            if name in self._cards:
-                try:
-                    specs.append(resolve(job.request, self._cards[name]))
-                except VideoServiceError as refusal:  # it can do less than when the job came
-                    refusals.append(refusal)
-        if specs:
-            if reason := self.fleet.hopeless([spec.model for spec in specs]):
-                raise BackendUnavailable(reason)
-            return specs
-        if refusals:
-            raise refusals[0]
-        raise BackendUnavailable(f"{', '.join(job.candidates)}: not configured any more")
+    async def _still_wanted(self, waiting: list[Job]) -> list[Job]:
+        """Return those of the `waiting` jobs whose time is not over; the others fail now."""
+        found = []
+        for job in waiting:
+            if (late := why_late(job)) is None:
+                found.append(job)
+            else:
+                await self._fail_waiting(job, late)
+        return found
+
+    async def _fail_waiting(self, job: Job, error: VideoServiceError) -> None:
+        await self._db(self._store.fail_queued, job.id, error.code, str(error))
+        self._announce(job.id)
 
     async def _start(self, job: Job, spec: VideoSpec) -> None:
         name, routing = spec.model, job.routing
         if len(job.candidates) > 1:
-            routing = _also(routing, first_free(job.candidates))
+            routing = also(routing, first_free(job.candidates))
         lease = time.time() + LEASE_S
         if not await self._db(self._store.claim, job.id, self._owner, lease, spec, routing):
             return
@@ -155,14 +150,20 @@ class Dispatcher:
             db=self._db,
             store=self._store,
             config=self._config,
+            forecast=self.forecast,
             on_change=partial(self._announce, job.id),
         )
-        self._generating[name].add(job.id)
+        self.turns.began(job, name)
         task = asyncio.create_task(self._run(job, name, run), name=job.id)
         self._runs[job.id] = task
         # Not left to the task itself: one that is cancelled before its first step runs no
         # `finally`.
-        task.add_done_callback(partial(self._end_of_run, job.id, name))
+        task.add_done_callback(partial(self._end_of_run, job.id))
+        if job.deadline_at is not None:
+            # A little later: the wall clock, which decides, must be past it then.
+            left_s = max(0.0, job.deadline_at - time.time()) + CLOCK_SLACK_S
+            timer = asyncio.get_running_loop().call_later(left_s, task.cancel)
+            task.add_done_callback(lambda _: timer.cancel())
         self._announce(job.id)
 
     # --- one run --------------------------------------------------------------------------
@@ -172,13 +173,12 @@ class Dispatcher:
 
         Args: job: as it was before it was claimed for the model `name`.
         """
-        job_id, began = job.id, time.monotonic()
+        job_id = job.id
         try:
             if not await run.adopt(self._encoder):
                 refs = await run.generate(self._models[name])
-                self._free(job_id, name)
+                self._free(job_id)
                 await run.encode(self._encoder, refs)
-            self._job_s = 0.7 * self._job_s + 0.3 * (time.monotonic() - began)
             logger.info("video_id=%s: completed", job_id)
         except OwnershipLost:
             logger.warning("video_id=%s: another owner took the job over", job_id)
@@ -191,25 +191,27 @@ class Dispatcher:
             else:
                 await self._end_failed(job_id, run, error)
 
-    def _free(self, job_id: str, name: str) -> None:
+    def _free(self, job_id: str) -> None:
         """The model is done with the job; the encoder may not be."""
-        self._generating[name].discard(job_id)
+        self.turns.ended(job_id)
         self.wake()
 
-    def _end_of_run(self, job_id: str, name: str, task: asyncio.Task[None]) -> None:
+    def _end_of_run(self, job_id: str, task: asyncio.Task[None]) -> None:
         if self._runs.get(job_id) is task:
             del self._runs[job_id]
-            self._free(job_id, name)
+            self.forecast.ended(job_id)
+            self._free(job_id)
         self._announce(job_id)
 
     async def _end_stopped(self, job_id: str, run: JobRun) -> None:
-        """A user cancelled the job, or this replica shuts down: then it waits for the next one.
+        """A user cancelled the job, its time is over, or this replica shuts down: then it waits for
+        the next one.
 
         The row knows which; a reason in the CancelledError is lost on its way through Ray.
         """
         job = await self._db(self._store.get, job_id)
-        if job is not None and job.cancel_requested:
-            await self._fail(job_id, self._owner, Cancelled("The job was cancelled."))
+        if job is not None and (unwanted := why_unwanted(job)):
+            await self._fail(job_id, self._owner, unwanted)
         else:
             # The attempt was ours to end, so it does not count.
             requeue = partial(self._store.requeue, count_attempt=not run.started)
@@ -222,10 +224,10 @@ class Dispatcher:
     async def _hand_on(self, job: Job, name: str, others: list[str], why: BaseException) -> None:
         """Put a job back for the `others`: the model `name` has no memory for it."""
         logger.warning("video_id=%s: %s; handed on to %s", job.id, why, others)
-        routing = _also(job.routing, f"{name}: not enough GPU memory")
+        routing = also(job.routing, f"{name}: not enough GPU memory")
         current = await self._db(self._store.get, job.id)
-        if current is not None and current.cancel_requested:
-            await self._fail(job.id, self._owner, Cancelled("The job was cancelled."))
+        if current is not None and (unwanted := why_unwanted(current)):
+            await self._fail(job.id, self._owner, unwanted)
         else:
             await self._db(self._store.reroute, job.id, self._owner, others, routing)
 
@@ -248,8 +250,8 @@ class Dispatcher:
         job = await self._db(self._store.get, job_id)
         if job is None:
             return
-        if job.cancel_requested:
-            await self._fail(job_id, job_owner, Cancelled("The job was cancelled."))
+        if unwanted := why_unwanted(job):
+            await self._fail(job_id, job_owner, unwanted)
         elif job.attempts >= self._config.limits.max_attempts and not await self._has_file(job):
             await self._fail(job_id, job_owner, Interrupted(job.attempts))
         else:
@@ -285,12 +287,6 @@ class Dispatcher:
             if left or expired:
                 logger.warning("video_id=%s: its owner is gone, taking it over", job.id)
                 await self._requeue_or_give_up(job.id, job.owner)
-
-
-def _also(routing: str, reason: str) -> str:
-    """Add a reason; a job that starts for the second time has it already."""
-    reasons = routing.split("; ") if routing else []
-    return "; ".join(dict.fromkeys([*reasons, reason]))
 
 
 async def _keep(work: Callable[[], Any], every_s: float, wake: asyncio.Event) -> None:

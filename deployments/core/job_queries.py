@@ -4,7 +4,15 @@ import sqlalchemy as sa
 
 from deployments.core import database
 from deployments.core.events import DeletedJob, JobStatus
-from deployments.core.job_table import Job, counters, deleted_jobs, job_of, jobs, without_image
+from deployments.core.job_table import (
+    Job,
+    Waiting,
+    counters,
+    deleted_jobs,
+    job_of,
+    jobs,
+    without_image,
+)
 from deployments.core.service import JobQuery
 
 
@@ -65,7 +73,7 @@ class JobQueries:
         conditions = _conditions(query)
         descending = query.order == "desc"
         if query.after is not None:
-            if (start := self._number(query.after)) is None:
+            if (start := self._number(query.after, query.caller)) is None:
                 return None
             conditions.append(jobs.c.number < start if descending else jobs.c.number > start)
         order = jobs.c.number.desc() if descending else jobs.c.number.asc()
@@ -73,13 +81,28 @@ class JobQueries:
         with self._engine.connect() as connection:
             return [job_of(row) for row in connection.execute(found)]
 
-    def position(self, number: int) -> int:
-        """Return how many waiting jobs stand before the one with this number, plus one."""
-        return self._count(jobs.c.status == "queued", jobs.c.number < number) + 1
+    def waiting(self) -> list[Waiting]:
+        """Return who waits, the oldest job first."""
+        columns = (jobs.c.number, jobs.c.id, jobs.c.caller)
+        query = sa.select(*columns).where(jobs.c.status == "queued").order_by(jobs.c.number)
+        with self._engine.connect() as connection:
+            return [Waiting(*row) for row in connection.execute(query)]
 
-    def count_queued(self) -> int:
-        """Return how many jobs wait."""
-        return self._count(jobs.c.status == "queued")
+    def last_served(self) -> list[str]:
+        """Return the callers of whom a job has begun, the one served last at the end."""
+        query = (
+            sa.select(jobs.c.caller)
+            .where(jobs.c.started_at.is_not(None))
+            .group_by(jobs.c.caller)
+            .order_by(sa.func.max(jobs.c.started_at))
+        )
+        with self._engine.connect() as connection:
+            return list(connection.scalars(query))
+
+    def count_queued(self, caller: str | None = None) -> int:
+        """Return how many jobs wait, of all or of one caller."""
+        whose = [] if caller is None else [jobs.c.caller == caller]
+        return self._count(jobs.c.status == "queued", *whose)
 
     def image(self, job_id: str) -> bytes | None:
         """Return the job's input image, if it has one."""
@@ -114,11 +137,13 @@ class JobQueries:
         with self._engine.connect() as connection:
             return [job_of(row) for row in connection.execute(query)]
 
-    def _number(self, job_id: str) -> int | None:
-        """Return where the job stands, or stood."""
+    def _number(self, job_id: str, caller: str | None) -> int | None:
+        """Return where the job stands, or stood, if it is the caller's."""
         with self._engine.connect() as connection:
             for table in (jobs, deleted_jobs):
                 query = sa.select(table.c.number).where(table.c.id == job_id)
+                if caller is not None:
+                    query = query.where(table.c.caller == caller)
                 if (number := connection.scalar(query)) is not None:
                     return int(number)
         return None

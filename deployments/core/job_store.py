@@ -21,9 +21,8 @@ from deployments.core import database
 from deployments.core.deliveries import Outbox
 from deployments.core.errors import Cancelled
 from deployments.core.events import Phase
-from deployments.core.job_queries import JobQueries
-from deployments.core.job_table import Job, counters, deleted_jobs, jobs
-from deployments.core.service import Submission
+from deployments.core.job_intake import JobIntake, next_change
+from deployments.core.job_table import Job, deleted_jobs, jobs
 from deployments.core.spec import VideoSpec
 from deployments.core.webhooks import Event
 
@@ -31,7 +30,7 @@ from deployments.core.webhooks import Event
 __all__ = ["Job", "JobStore"]
 
 
-class JobStore(JobQueries):
+class JobStore(JobIntake):
     """The table behind one SQLAlchemy URL; the schema is brought up to date on opening.
 
     Args:
@@ -54,51 +53,6 @@ class JobStore(JobQueries):
         self._engine.dispose()
 
     # --- the life of a job -----------------------------------------------------------------------
-
-    def submit(self, submission: Submission, candidates: Sequence[str], routing: str = "") -> bool:
-        """Add a waiting job; False when its id, or the caller's idempotency key, is there already.
-
-        Args: routing: why it is those candidates.
-        """
-        row = {
-            "id": submission.job_id,
-            "status": "queued",
-            "phase": "queued",
-            "progress": 0,
-            "step": 0,
-            "num_steps": 0,
-            "request": submission.request.model_dump(mode="json"),
-            "image": submission.image,
-            "candidates": list(candidates),
-            "model": candidates[0],
-            "routing": routing,
-            "spec": None,
-            "notices": [],
-            "owner": "",
-            "lease_until": 0.0,
-            "attempts": 0,
-            "cancel_requested": False,
-            "created_at": time.time(),
-            "remixed_from": submission.remixed_from,
-            "caller": submission.caller,
-            "idempotency_key": submission.idempotency_key,
-            "fingerprint": submission.fingerprint,
-            "deadline_at": submission.deadline_at,
-            "pinned": False,
-            "changed_at": time.time(),
-        }
-        try:
-            with self._engine.begin() as connection:
-                if connection.dialect.name == "sqlite":  # it would give a deleted number again
-                    row["number"] = 1 + max(
-                        connection.scalar(sa.select(sa.func.max(table.c.number))) or 0
-                        for table in (jobs, deleted_jobs)
-                    )
-                row["sequence"] = _next_change(connection)
-                connection.execute(jobs.insert().values(row))
-        except sa.exc.IntegrityError:
-            return False
-        return True
 
     def claim(
         self, job_id: str, owner: str, lease_until: float, spec: VideoSpec, routing: str = ""
@@ -212,7 +166,7 @@ class JobStore(JobQueries):
             )
             if number is None:
                 return False
-            gone = {"id": job_id, "number": number, "sequence": _next_change(connection)}
+            gone = {"id": job_id, "number": number, "sequence": next_change(connection)}
             caller = sa.select(jobs.c.caller).where(jobs.c.number == number).scalar_subquery()
             connection.execute(deleted_jobs.insert().values(**gone, caller=caller))
             connection.execute(jobs.delete().where(jobs.c.number == number))
@@ -233,7 +187,7 @@ class JobStore(JobQueries):
     def _update(self, conditions: Sequence[sa.ColumnElement[bool]], **values: Any) -> bool:
         """Change rows in a way that the outside may see, as one change; False when none fits."""
         with self._engine.begin() as connection:
-            values |= {"sequence": _next_change(connection), "changed_at": time.time()}
+            values |= {"sequence": next_change(connection), "changed_at": time.time()}
             return connection.execute(jobs.update().where(*conditions).values(values)).rowcount > 0
 
     def _end(
@@ -242,7 +196,7 @@ class JobStore(JobQueries):
         """Give one job its last state, and write down who is to be told; False when none fits."""
         now = time.time()
         with self._engine.begin() as connection:
-            values |= {"sequence": _next_change(connection), "changed_at": now}
+            values |= {"sequence": next_change(connection), "changed_at": now}
             values |= {"finished_at": now, "image": None}
             change = jobs.update().where(*conditions).values(values)
             ended = connection.execute(change.returning(jobs.c.id, jobs.c.model)).first()
@@ -254,18 +208,6 @@ class JobStore(JobQueries):
         if self._on_end is not None:
             self._on_end(ended.model, outcome)
         return True
-
-
-def _next_change(connection: sa.Connection) -> int:
-    """Return the number of the next change. The counter's row is locked until the transaction ends,
-    so that changes become visible in the order of their numbers."""
-    count = (
-        counters.update()
-        .where(counters.c.name == "changes")
-        .values(value=counters.c.value + 1)
-        .returning(counters.c.value)
-    )
-    return int(connection.execute(count).scalar_one())
 
 
 def _owned(job_id: str, owner: str) -> tuple[sa.ColumnElement[bool], ...]:

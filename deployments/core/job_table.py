@@ -44,6 +44,7 @@ jobs = sa.Table(
     sa.Column("caller", sa.String),
     sa.Column("idempotency_key", sa.String),
     sa.Column("fingerprint", sa.String),
+    sa.Column("made_by_retry", sa.Boolean),
     sa.Column("deadline_at", sa.Float),
     sa.Column("pinned", sa.Boolean),
     sa.Column("sequence", sa.Integer),
@@ -62,8 +63,9 @@ deleted_jobs = sa.Table(
 counters = sa.Table(
     "counters", metadata, sa.Column("name", sa.String), sa.Column("value", sa.Integer)
 )
-# The image may be megabytes: it is read only by the run that needs it.
-without_image = [column for column in jobs.c if column.name != "image"]
+# The image may be megabytes: it is read only by the run that needs it. Who made a job matters only
+# while it is taken in.
+without_image = [column for column in jobs.c if column.name not in ("image", "made_by_retry")]
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,15 @@ class Job:
     pinned: bool
     sequence: int
     changed_at: float
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """What decides when a waiting job starts."""
+
+    number: int
+    id: str
+    caller: str
 
 
 def job_of(row: sa.Row[Any]) -> Job:

@@ -59,6 +59,12 @@ def first_free(models: Sequence[str]) -> str:
     return f"first of {', '.join(models)} that was free"
 
 
+def also(routing: str, reason: str) -> str:
+    """Add a reason; a job that starts for the second time has it already."""
+    reasons = routing.split("; ") if routing else []
+    return "; ".join(dict.fromkeys([*reasons, reason]))
+
+
 def _preferred(request: VideoRequest, cards: Sequence[ModelCard]) -> Route:
     name = request.prefer_backend
     card = next((card for card in cards if card.name == name), None)

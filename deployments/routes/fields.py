@@ -12,6 +12,7 @@ from pydantic.config import JsonDict
 from deployments.core.spec import MAX_FRAMES, MAX_SEED, SIDE_STEP, Quality, random_seed
 from deployments.routes.body import shown
 
+MAX_DEADLINE_S = 7 * 24 * 3600
 _CONTROL = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"
 TEXT_PATTERN = rf"^[^{_CONTROL}]*$"
 PROMPT_PATTERN = rf"^[^{_CONTROL}]*[^{_CONTROL}\s][^{_CONTROL}]*$"
@@ -119,6 +120,18 @@ Seed = Annotated[
     WholeNumber,
 ]
 LowVram = Annotated[Boolean, Field(description="Trade speed for GPU memory.", examples=[False])]
+DeadlineS = Annotated[
+    float | None,
+    Field(
+        description=(
+            "The video is of use only for so many seconds from now: if it is not ready then, it "
+            "fails with `deadline_exceeded`, waiting or running. No deadline when left out."
+        ),
+        examples=[600],
+    ),
+    Field(ge=1, le=MAX_DEADLINE_S),
+    BeforeValidator(_number),
+]
 Consent = Annotated[
     Boolean,
     Field(

@@ -23,6 +23,7 @@ from deployments.routes.body import MULTIPART, URLENCODED, read_parts
 from deployments.routes.door import Door, DoorDep
 from deployments.routes.forms import form_schema, read_generate
 from deployments.routes.own_jobs import JobsDep
+from deployments.routes.repeats import RepeatDep
 from deployments.routes.wire import error_docs
 
 router = APIRouter(tags=["generate"])
@@ -126,6 +127,7 @@ async def generate(
     request: Request,
     door: DoorDep,
     jobs: JobsDep,
+    repeat: RepeatDep,
     prefer: Annotated[
         str,
         Header(
@@ -139,7 +141,8 @@ async def generate(
     With an `image` the video begins with it. `backend` and `routing` say which model made the
     video, and why that one.
 
-    A client that closes the connection cancels its video. With the header `Prefer: respond-async`
+    A client that closes the connection cancels its video, unless it sent an `Idempotency-Key`, with
+    which it can come back for it. With the header `Prefer: respond-async`
     the answer comes at once, the video is made whether or not anyone waits, and `status_url` says
     how far it is.
     """
@@ -147,7 +150,13 @@ async def generate(
     video_request, upload = read_generate(parts, door.cards)
     route(video_request, door.cards)
     image = None if upload is None else await door.read_image(upload)
-    submission = Submission(job_id=new_job_id(), request=video_request, image=image)
+    submission = Submission(
+        job_id=new_job_id(),
+        request=video_request,
+        image=image,
+        # Nobody repeats a call here of its own accord, and a broken connection cancels the job.
+        **repeat.fields(parts, fold=False),
+    )
     if _wants_async(prefer):
         return _accepted((await jobs.submit(submission)).id)
     job = await _submit_and_wait(request, door, jobs, submission)
@@ -173,17 +182,17 @@ def _accepted(job_id: str) -> JSONResponse:
 async def _submit_and_wait(
     request: Request, door: Door, jobs: JobsService, submission: Submission
 ) -> JobView:
-    """Return the job when it is done; whatever ends the waiting earlier cancels the job."""
-    job_id = submission.job_id
+    """Return the job when it is done; whatever ends the waiting earlier cancels the job, unless
+    another call can wait for it too."""
     submitted = door.start(jobs.submit(submission))
     done = False
     try:
-        await asyncio.shield(submitted)
-        job = await _wait(request, jobs, job_id)
+        job = await asyncio.shield(submitted)
+        job = await _wait(request, jobs, job.id)
         done = job.done
     finally:
-        if not done:
-            door.start(_abandon(jobs, job_id, submitted))
+        if not done and submission.idempotency_key is None:
+            door.start(_abandon(jobs, submission.job_id, submitted))
     return job
 
 

@@ -17,10 +17,18 @@ from deployments.routes.door import Door, DoorDep
 from deployments.routes.finished import finished_spec, last_frame
 from deployments.routes.form_reader import decoded
 from deployments.routes.own_jobs import JobsDep
+from deployments.routes.repeats import RepeatDep
 from deployments.routes.video_forms import EXTEND, VIDEO, VIDEO_ID
 from deployments.routes.video_object import Video, video_answer
 from deployments.routes.video_request import Defaults, video_request
-from deployments.routes.videos import MAKING, ConsentHeader, form_body, read_agreed, submit
+from deployments.routes.videos import (
+    MAKING,
+    ConsentHeader,
+    deadline,
+    form_body,
+    read_agreed,
+    submit,
+)
 from deployments.routes.wire import error_docs
 
 router = APIRouter(prefix="/v1/videos", tags=["videos"])
@@ -37,6 +45,7 @@ async def extend_video(
     response: Response,
     door: DoorDep,
     jobs: JobsDep,
+    repeat: RepeatDep,
     consent: ConsentHeader = "",
 ) -> Video:
     """Make a video that begins with the last frame of another one: one of here, or an MP4 file.
@@ -48,7 +57,8 @@ async def extend_video(
     form, files = EXTEND.read(parts)
     frame, defaults = await _last_frame(files, door, jobs)
     wanted = video_request(form, door.cards, defaults, has_image=True)
-    return video_answer(await submit(door, jobs, wanted, frame), response)
+    job = await submit(door, jobs, wanted, frame, **repeat.fields(parts), **deadline(form, repeat))
+    return video_answer(job, response)
 
 
 async def _last_frame(

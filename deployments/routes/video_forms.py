@@ -12,6 +12,7 @@ from deployments.core.images import TAKEN
 from deployments.core.spec import AUTO, MAX_SIDE, MIN_SIDE
 from deployments.routes.fields import (
     STEP,
+    DeadlineS,
     Fps,
     GuidanceScale,
     LowVram,
@@ -30,7 +31,7 @@ SECONDS_PATTERN = r"^([0-9]{1,6}(\.[0-9]{1,6})?)?$"
 SIZE_PATTERN = r"^([0-9]{3,4}x[0-9]{3,4})?$"
 EMPTY_IS_ABSENT = frozenset(
     {"model", "seconds", "size", "width", "height", "num_frames", "fps", "seed"}
-    | {"num_inference_steps", "guidance_scale", "quality"}
+    | {"num_inference_steps", "guidance_scale", "quality", "deadline_s"}
 )
 
 _SideOf = [Field(ge=MIN_SIDE, le=MAX_SIDE, json_schema_extra=STEP), WholeNumber]
@@ -63,6 +64,7 @@ class Agreed(BaseModel):
             json_schema_extra={"type": "boolean"},
         ),
     ] = None
+    deadline_s: DeadlineS = None
 
 
 class RemixForm(Agreed):
@@ -181,4 +183,4 @@ EXTEND = Form(
     EMPTY_IS_ABSENT,
     _SECONDS_IN_JSON | {VIDEO: _object_with("id", {"type": "string"})},
 )
-REMIX = Form(RemixForm, {})
+REMIX = Form(RemixForm, {}, EMPTY_IS_ABSENT)

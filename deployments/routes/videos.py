@@ -19,12 +19,8 @@ from deployments.routes.finished import finished_spec, first_frame
 from deployments.routes.form_reader import Form
 from deployments.routes.own_jobs import JobsDep
 from deployments.routes.reference import image_bytes
-from deployments.routes.video_forms import (
-    CONSENT_HEADER,
-    CREATE,
-    REFERENCE,
-    REMIX,
-)
+from deployments.routes.repeats import Repeat, RepeatDep
+from deployments.routes.video_forms import CONSENT_HEADER, CREATE, REFERENCE, REMIX, Agreed
 from deployments.routes.video_object import (
     DeletedVideo,
     Video,
@@ -96,6 +92,7 @@ async def create_video(
     response: Response,
     door: DoorDep,
     jobs: JobsDep,
+    repeat: RepeatDep,
     consent: ConsentHeader = "",
 ) -> Video:
     """Begin a video of a text, or of a picture and a text, and answer at once.
@@ -106,7 +103,8 @@ async def create_video(
     form, files = CREATE.read(parts)
     image = image_bytes(files)
     wanted = video_request(form, door.cards, Defaults(), has_image=image is not None)
-    return video_answer(await submit(door, jobs, wanted, image), response)
+    job = await submit(door, jobs, wanted, image, **repeat.fields(parts), **deadline(form, repeat))
+    return video_answer(job, response)
 
 
 @router.post(
@@ -121,6 +119,7 @@ async def remix_video(
     response: Response,
     door: DoorDep,
     jobs: JobsDep,
+    repeat: RepeatDep,
     consent: ConsentHeader = "",
 ) -> Video:
     """Make a video again with another prompt: same model, size, length, seed and settings.
@@ -133,7 +132,8 @@ async def remix_video(
     spec = finished_spec(source)
     image = await first_frame(source, door.config.outputs_dir) if spec.conditioned else None
     wanted = remix_request(form.prompt, spec)
-    return video_answer(await submit(door, jobs, wanted, image, remixed_from=video_id), response)
+    more = {"remixed_from": video_id, **repeat.fields(parts), **deadline(form, repeat)}
+    return video_answer(await submit(door, jobs, wanted, image, **more), response)
 
 
 @router.post("/edits", include_in_schema=False)
@@ -158,21 +158,23 @@ async def read_agreed(request: Request, door: Door, consent: str) -> list[Part]:
     return parts
 
 
+def deadline(form: Agreed, repeat: Repeat) -> dict[str, Any]:
+    """Return what a `Submission` says of the form's deadline."""
+    left_s = form.deadline_s
+    return {"deadline_at": None if left_s is None else repeat.received_at + left_s}
+
+
 async def submit(
-    door: Door,
-    jobs: JobsService,
-    wanted: VideoRequest,
-    image: bytes | None,
-    *,
-    remixed_from: str | None = None,
+    door: Door, jobs: JobsService, wanted: VideoRequest, image: bytes | None, **more: Any
 ) -> JobView:
-    """Store the job, of a picture that nobody has looked into yet."""
+    """Store the job, of a picture that nobody has looked into yet.
+
+    Args: more: what else is in its `Submission`.
+    """
     with _in_openais_words():
         route(wanted, door.cards)
         seen = None if image is None else await door.read_image(image)
-        submission = Submission(
-            job_id=new_job_id(), request=wanted, image=seen, remixed_from=remixed_from
-        )
+        submission = Submission(job_id=new_job_id(), request=wanted, image=seen, **more)
         return await jobs.submit(submission)
 
 

@@ -57,18 +57,8 @@ def test_a_job_goes_through_its_life(store: JobStore) -> None:
 def test_the_same_id_again_adds_nothing(store: JobStore) -> None:
     """A repeated submit is not a second job."""
     submit(store, "j")
-    assert not store.submit(submission("j"), ["mochi"])
+    assert store.submit(submission("j"), ["mochi"]) == "j"
     assert len(store.queued()) == 1
-
-
-def test_positions_count_the_waiting_before(store: JobStore) -> None:
-    """A claimed job makes the others move up."""
-    for name in "abc":
-        submit(store, name)
-    numbers = [job.number for job in store.queued()]
-    assert [store.position(number) for number in numbers] == [1, 2, 3]
-    claim(store, "a")
-    assert [store.position(number) for number in numbers[1:]] == [1, 2]
 
 
 def test_only_one_of_many_claims_wins(store: JobStore, url: str) -> None:
