@@ -208,7 +208,8 @@ def cluster(**options: Any) -> Iterator[None]:
     """A Ray cluster of this test's own, whatever else runs on the machine."""
     import ray
 
-    ray.init(address="local", include_dashboard=False, log_to_driver=False, **options)
+    settings = {"include_dashboard": False, "log_to_driver": False} | options
+    ray.init(address="local", **settings)
     try:
         yield
     finally:
@@ -216,16 +217,20 @@ def cluster(**options: Any) -> Iterator[None]:
 
 
 @contextmanager
-def serving(config: ServiceConfig, port: int | None = None) -> Iterator[Graph]:
-    """Deploy the graph in the running cluster."""
+def serving(
+    config: ServiceConfig, port: int | None = None, logs: Path | None = None
+) -> Iterator[Graph]:
+    """Deploy the graph in the running cluster; `logs` gets the replicas' log files, as JSON."""
     from ray import serve
 
     import serve_app
 
     port = port or free_port()
     serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})
+    logging = {"encoding": "JSON", "logs_dir": str(logs)} if logs else None
+    app = serve_app.build(config)
     try:
-        serve.run(serve_app.build(config), name="video", route_prefix="/")
+        serve.run(app, name="video", route_prefix="/", logging_config=logging)
         yield Graph(port)
     finally:
         serve.shutdown()

@@ -12,8 +12,11 @@ import pytest
 from PIL import Image
 
 from deployments.core import mp4
-from deployments.core.config import ModelConfig
+from deployments.core.config import ModelConfig, WebhookConfig
+from deployments.metrics import METRICS
+from tests.e2e import telemetry
 from tests.e2e.graph import SMALL, Graph, cluster, configure, kill, painter, replica_pids, serving
+from tests.receiver import SECRET, Receiver, receiving
 from training.evaluate import read_frames
 from training.render import render
 from training.scenes import draw_scene
@@ -25,9 +28,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def graph(folder: Path) -> Iterator[Graph]:
-    config = configure(folder, ModelConfig(name="mochi"), ModelConfig(name="opensora"), painter())
-    with cluster(num_cpus=4), serving(config) as running:
+def receiver() -> Iterator[Receiver]:
+    """Hears of the end of every job of this file."""
+    with receiving() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def graph(folder: Path, receiver: Receiver) -> Iterator[Graph]:
+    models = (ModelConfig(name="mochi"), ModelConfig(name="opensora"), painter())
+    webhook = WebhookConfig(url=receiver.url, secret=SECRET, allow_private=True)
+    config = configure(folder, *models, webhooks=(webhook,))
+    with cluster(num_cpus=4), serving(config, logs=folder / "logs") as running:
         running.until_ready(3)
         yield running
 
@@ -204,3 +216,33 @@ def test_health_answers_at_once_while_a_model_works(graph: Graph) -> None:
     assert [answer.status_code for answer in answers] == [200, 200, 200]
     assert answers[0].json()["status"] == "healthy"
     graph.http.post(f"/v1/videos/{job_id}/cancel")
+
+
+def test_a_job_is_followed_through_all_replicas_by_its_id(graph: Graph, folder: Path) -> None:
+    """In the JSON logs, where the ingress also names the request."""
+    job_id = graph.submit(prefer_backend="painter")
+    graph.until_done(job_id)
+    replicas = {"ingress", "jobs", "painter", "encoder"}
+    lines = Graph.wait(
+        lambda: telemetry.lines_about(job_id, folder / "logs"),
+        lambda found: replicas <= {deployment for deployment, _ in found},
+        10,
+    )
+    said = [line["message"].removeprefix(f"video_id={job_id}: ") for _, line in lines]
+    assert {"accepted", "given to painter", "painter begins", "completed"} <= set(said)
+    requests = {line["request_id"] for _, line in lines if line["message"].endswith("accepted")}
+    assert len(requests) == 1
+
+
+def test_every_metric_is_there_after_a_job(graph: Graph, receiver: Receiver) -> None:
+    """At the node's port for Prometheus; those of a GPU once a replica reports one."""
+    job_id = graph.submit(prefer_backend="mochi", num_inference_steps="2")
+    graph.until_done(job_id)
+    telemetry.report_a_gpu()
+    names = {name for metric in METRICS for name in metric.exported}
+    values = Graph.wait(telemetry.metrics, lambda found: names <= telemetry.names_of(found), 60)
+    jobs = "ray_video_jobs_total{model=mochi,outcome=completed}"
+    assert values[jobs] >= 1
+    assert values["ray_video_step_seconds_count{model=mochi}"] >= 2
+    assert values["ray_video_prompts_total{cache=miss,model=mochi}"] >= 1
+    assert ("video.completed", job_id) in receiver.events
