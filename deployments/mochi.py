@@ -10,11 +10,11 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from deployments import metrics
-from deployments.core import memory
 from deployments.core.checkpoints import Checkpoint, GenerationConfig, Published
 from deployments.core.config import ModelConfig
 from deployments.core.events import BackendEvent, Decoded, Notice, PhaseBegan, Step
-from deployments.core.memory import Clip, Weights
+from deployments.core.networks.figures import MochiFigures
+from deployments.core.networks.model import Clip
 from deployments.core.spec import ModelCard, VideoSpec
 from deployments.placement import Placer, use_threads
 
@@ -69,6 +69,11 @@ class Mochi:
             example_prompts=generation.example_prompts,
         )
 
+    @staticmethod
+    def figures(checkpoint: Checkpoint) -> MochiFigures:
+        """Return what this checkpoint's networks take and compute."""
+        return MochiFigures.read(checkpoint.source)
+
     def __init__(self, config: ModelConfig, checkpoint: Checkpoint, device: str) -> None:
         self._name, self._cpu_threads = config.name, config.cpu_threads
         self._checkpoint, self._device = checkpoint, device
@@ -83,18 +88,16 @@ class Mochi:
             FileNotFoundError: a part is not on this disk.
             ValueError: it is not a Mochi checkpoint, or its weights do not fit.
         """
-        import torch
-
+        from deployments.models.loading import local_folder
         from deployments.models.mochi1 import loading
         from deployments.models.mochi1.text import PromptEncoder
 
         if self._device == "cpu":
             use_threads(self._cpu_threads)
         source, generation = self._checkpoint.source, self._checkpoint.generation
-        dtype = torch.float32 if self._device == "cpu" else torch.bfloat16
+        loading.MOCHI.check_folder(local_folder(source))
         largest = Clip.largest(generation.native_area, generation.max_frames)
-        weights = Weights(**loading.weights_gb(source, dtype))
-        self._placer.plan(weights, memory.mochi_activations(largest))
+        self._placer.plan(self.figures(self._checkpoint), largest)
         self._parts = loading.load(source, self._device, on_cpu=self._placer.on_cpu)
         self._prompts = PromptEncoder(
             self._parts.tokenizer,
@@ -110,8 +113,7 @@ class Mochi:
         Raises:
             InsufficientVram: it does not fit on the GPU; before the start where that is foreseen.
         """
-        activations = memory.mochi_activations(Clip.of(spec))
-        with self._placer.job(activations, low_vram=spec.low_vram, parts=self._parts):
+        with self._placer.job(Clip.of(spec), low_vram=spec.low_vram, parts=self._parts):
             yield PhaseBegan("text")
             positive = self._prompts.encode(spec.prompt)
             negative = self._prompts.encode(spec.negative_prompt)

@@ -14,11 +14,11 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from deployments import metrics
-from deployments.core import memory
 from deployments.core.checkpoints import Checkpoint, GenerationConfig, Published
 from deployments.core.config import ModelConfig
 from deployments.core.events import BackendEvent, Decoded, Notice, PhaseBegan, Step
-from deployments.core.memory import Clip, Weights
+from deployments.core.networks.figures import OpenSoraFigures
+from deployments.core.networks.model import Clip
 from deployments.core.spec import MAX_FRAMES, MAX_SEED, ModelCard, VideoSpec
 from deployments.placement import Placer, use_threads
 
@@ -81,6 +81,12 @@ class OpenSora:
             licence="" if checkpoint.bundled else LICENCE,
         )
 
+    @staticmethod
+    def figures(checkpoint: Checkpoint) -> OpenSoraFigures:
+        """Return what this checkpoint's networks take and compute."""
+        scale = checkpoint.generation.image_guidance_scale
+        return OpenSoraFigures.read(checkpoint.source, scale)
+
     def __init__(self, config: ModelConfig, checkpoint: Checkpoint, device: str) -> None:
         self._name, self._cpu_threads = config.name, config.cpu_threads
         self._checkpoint, self._device = checkpoint, device
@@ -95,23 +101,16 @@ class OpenSora:
             FileNotFoundError: a part is not on this disk.
             ValueError: it is not an Open-Sora checkpoint, or its weights do not fit.
         """
-        import torch
-
+        from deployments.models.loading import local_folder
         from deployments.models.opensora import loading
         from deployments.models.opensora.text import PromptEncoder
 
         if self._device == "cpu":
             use_threads(self._cpu_threads)
         source, generation = self._checkpoint.source, self._checkpoint.generation
-        dtype = torch.float32 if self._device == "cpu" else torch.bfloat16
-        sizes = loading.weights_gb(source, dtype)
-        weights = Weights(
-            transformer_gb=sizes["transformer_gb"],
-            text_encoder_gb=sum(sizes[f"{part}_gb"] for part in TEXT_PARTS),
-            vae_gb=sizes["vae_gb"],
-        )
+        loading.OPENSORA.check_folder(local_folder(source))
         largest = Clip.largest(generation.native_area, generation.max_frames)
-        self._placer.plan(weights, memory.opensora_activations(largest))
+        self._placer.plan(self.figures(self._checkpoint), largest)
         parts = loading.load(source, self._device, on_cpu=self._placer.on_cpu)
         self._parts = parts
         self._prompts = PromptEncoder(
@@ -131,8 +130,12 @@ class OpenSora:
         Raises:
             InsufficientVram: it does not fit on the GPU; before the start where that is foreseen.
         """
-        activations = memory.opensora_activations(Clip.of(spec), tiled_in_time=spec.low_vram)
-        with self._placer.job(activations, low_vram=spec.low_vram, parts=self._parts):
+        with self._placer.job(
+            Clip.of(spec),
+            low_vram=spec.low_vram,
+            conditioned=image is not None or spec.segments > 1,
+            parts=self._parts,
+        ):
             yield PhaseBegan("text")
             positive, negative = yield from self._encode_prompts(spec)
             start = None if image is None else _read_image(image, spec)
@@ -175,20 +178,21 @@ class OpenSora:
 
         first = None
         if start is not None:
+            self._placer.step_aside(self._parts.transformer, low_vram=spec.low_vram)
             first = encode_frames(self._placer.take(self._parts.vae), start)
             self._placer.step_aside(self._parts.vae, low_vram=spec.low_vram)
         num_latents = (spec.generated_frames - 1) // FRAME_STEP + 1
         height, width = spec.generated_height // LATENT_SIDE, spec.generated_width // LATENT_SIDE
-        tokens_per_frame = memory.tokens(
-            Clip(spec.generated_width, spec.generated_height, 1), FRAME_STEP
-        )
+        one_frame = Clip(spec.generated_width, spec.generated_height, 1)
         seed = (spec.seed + segment) % (MAX_SEED + 1)
         steps = denoise(
             self._placer.take(self._parts.transformer),
             initial_noise(seed, (1, LATENT_CHANNELS, num_latents, height, width)),
             positive,
             negative,
-            timesteps(spec.num_inference_steps, flow_shift(num_latents, tokens_per_frame)),
+            timesteps(
+                spec.num_inference_steps, flow_shift(num_latents, one_frame.tokens(FRAME_STEP))
+            ),
             Guidance(spec.guidance_scale, self._checkpoint.generation.image_guidance_scale),
             first=first,
         )

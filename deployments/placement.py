@@ -7,12 +7,11 @@ torch is imported inside methods only.
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 from deployments.core import memory
 from deployments.core.errors import InsufficientVram
-from deployments.core.memory import Activations, Weights
+from deployments.core.networks.model import Clip, ModelFigures
 
 
 class Placer:
@@ -26,44 +25,51 @@ class Placer:
 
     def __init__(self, model: str, device: str, text_parts: tuple[str, ...]) -> None:
         self._model, self._device, self._text_parts = model, device, text_parts
-        self._placement = memory.PLACEMENTS[0]
-        self._weights = Weights(0, 0, 0)
+        self._figures: ModelFigures
+        self.mode = memory.MODES[0]
 
-    def plan(self, weights: Weights, largest: Activations) -> None:
-        """Decide for this GPU and these weights, so that the `largest` clip fits."""
-        self._weights = weights
+    def plan(self, figures: ModelFigures, largest: Clip) -> None:
+        """Decide on `mode` for this GPU and these networks, so that the `largest` clip fits."""
+        self._figures = figures
         if self._device != "cpu":
-            self._placement = memory.fastest_placement(largest, weights, self.available_gb())
+            self.mode = memory.fastest_mode(figures, largest, self.available_gb())
 
     @property
     def on_cpu(self) -> set[str]:
         """The parts that are not on the GPU between jobs: the card may be shared."""
         if self._device == "cpu":
             return set()
-        on_cpu = set() if self._placement.text_on_gpu else set(self._text_parts)
-        return on_cpu | ({"transformer", "vae"} if self._placement.take_turns else set())
+        on_cpu = set() if self.mode.text_on_gpu else set(self._text_parts)
+        return on_cpu | ({"transformer", "vae"} if self.mode.take_turns else set())
 
-    def need_gb(self, activations: Activations, *, low_vram: bool) -> float:
-        """Return the most GPU memory that a video takes here, in GiB."""
-        placement = replace(self._placement, take_turns=low_vram or self._placement.take_turns)
-        return memory.need_gb(activations, self._weights, placement)
+    def need_gb(self, clip: Clip, *, low_vram: bool, conditioned: bool = False) -> float:
+        """Return the most GPU memory that a video takes here, in GB; see `memory.phases`."""
+        return memory.peak_gb(
+            self._figures, clip, self.mode, low_vram=low_vram, conditioned=conditioned
+        )
 
     @contextmanager
-    def job(self, activations: Activations, *, low_vram: bool, parts: Any) -> Iterator[None]:
+    def job(
+        self, clip: Clip, *, low_vram: bool, conditioned: bool = False, parts: Any
+    ) -> Iterator[None]:
         """Refuse a video that does not fit, say so in the same words if memory runs out on the
         way, and leave the card as it was.
 
         Args:
+            clip: what is generated, or each segment of it.
+            low_vram: as the request says; every network then makes room for the others.
+            conditioned: a clip, or a segment, begins with a frame that is encoded.
             parts: the networks by name, as attributes.
 
         Raises: InsufficientVram.
         """
         import torch
 
-        need_gb = self.need_gb(activations, low_vram=low_vram)
+        need_gb = self.need_gb(clip, low_vram=low_vram, conditioned=conditioned)
         if self._device != "cpu":
             memory.refuse_too_large(self._model, need_gb, self.available_gb())
         try:
+            self.step_aside(parts.vae, low_vram=low_vram)
             yield
         except torch.OutOfMemoryError as error:
             raise InsufficientVram(self._model, need_gb, self.available_gb()) from error
@@ -76,11 +82,11 @@ class Placer:
 
     def step_aside(self, network: Any, *, low_vram: bool) -> None:
         """Make room for the next phase, where the networks take turns."""
-        if self._device != "cpu" and (low_vram or self._placement.take_turns):
+        if self._device != "cpu" and (low_vram or self.mode.take_turns):
             network.to("cpu")
 
     def available_gb(self) -> float:
-        """Return what this process can have of the GPU, in GiB: what is free and what it holds."""
+        """Return what this process can have of the GPU, in GB: what is free and what it holds."""
         import torch
 
         free, _ = torch.cuda.mem_get_info(self._device)

@@ -1,146 +1,200 @@
-"""How much GPU memory a video takes, from formulas; a share such as `num_gpus: 0.5` reserves none.
+"""The memory plan: what a video takes of a GPU, phase by phase, before anything is computed; and
+how much work it is. A share such as `num_gpus: 0.5` reserves no memory.
 
-The constants are tensor bytes counted on the full-size networks (on the meta device, with every
-live storage tracked), for bfloat16 weights. Smaller networks of the family take less.
+Figures come from the networks' own formulas (`core/networks`), which are those of tensors. What the
+CUDA libraries take beside them is added here. 1 GB is 2**30 bytes, as the API counts.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from typing import Literal
+
+from pydantic import Field, computed_field
 
 from deployments.core.errors import InsufficientVram
-from deployments.core.spec import AREA_TOLERANCE, PATCH, VideoSpec
+from deployments.core.networks.model import Activations, Clip, Counts, ModelFigures, Work
+from deployments.core.spec import Frozen, VideoSpec
 
 GIB = 2**30
-
-# Mochi: the transformer's activations at batch 1, with attention that keeps no N x N matrix.
-MOCHI_BYTES_PER_TOKEN = 97e3
-# Mochi: decoding one latent and one frame at a time takes 10.2 kB a pixel of a frame, of which 6.5
-# are carried convolution inputs; and a quarter for cuDNN's workspaces.
-MOCHI_DECODE_BYTES_PER_PIXEL = 12.7e3
-# One latent is 8 x 8 pixels of 6 frames, one token is 2 x 2 latents.
-MOCHI_FRAMES_PER_LATENT = 6
-# Open-Sora: as above, of the visual tokens and the 512 of the text together.
-OPENSORA_BYTES_PER_TOKEN = 106e3
-OPENSORA_TEXT_TOKENS = 512
-OPENSORA_FRAMES_PER_LATENT = 4
-# Open-Sora: its autoencoder works on tiles of 256 x 256 pixels: over the whole length as its
-# authors do, or on 65 frames at a time. 2.26 kB a pixel and frame of the tile, and a quarter for
-# cuDNN's workspaces; finished tiles go to the host.
-OPENSORA_TILE_SIDE, OPENSORA_TILE_FRAMES = 256, 65
-OPENSORA_DECODE_BYTES_PER_PIXEL = 2.8e3
-TOKEN_SIDE = 16
-# CUDA context, cuBLAS and cuDNN workspaces, fragmentation.
+# CUDA context, cuBLAS workspaces, fragmentation: 0.4 to 0.6 GiB are the context's; not measured.
 OVERHEAD_GB = 1.5
+# cuDNN's workspaces, as a share of what convolutions keep alive; not measured.
+WORKSPACE_SHARE = 0.25
+
+ITEMSIZES = {"float32": 4, "bfloat16": 2}
+PhaseName = Literal["text", "encode", "denoise", "decode"]
 
 
-@dataclass(frozen=True)
-class Clip:
-    """The size of what a network generates, in pixels and frames."""
+class Mode(Frozen):
+    """Which networks lie on the GPU, when and how: what a replica chooses when it starts."""
 
-    width: int
-    height: int
-    num_frames: int
-
-    @classmethod
-    def of(cls, spec: VideoSpec) -> "Clip":
-        """Return the clip that the network makes for `spec`, or each segment of it."""
-        return cls(spec.generated_width, spec.generated_height, spec.generated_frames)
-
-    @classmethod
-    def largest(cls, native_area: int, max_frames: int) -> "Clip":
-        """Return the largest clip that a checkpoint generates: longest, and a square of most
-        area."""
-        side = int((native_area * AREA_TOLERANCE) ** 0.5) // PATCH * PATCH
-        return cls(side, side, max_frames)
-
-
-@dataclass(frozen=True)
-class Weights:
-    """The sizes of a model's networks, in GiB, as they lie in memory; text encoders together."""
-
-    transformer_gb: float
-    text_encoder_gb: float
-    vae_gb: float
-
-
-@dataclass(frozen=True)
-class Activations:
-    """What a clip takes besides the weights, in GiB, in each of the two phases that count."""
-
-    denoise_gb: float
-    decode_gb: float
-
-
-@dataclass(frozen=True)
-class Placement:
-    """Which networks lie on the GPU, and when.
-
-    Attributes:
-        text_on_gpu: False keeps the text encoder on the CPU: a prompt takes seconds longer.
-        take_turns: True keeps the transformer on the GPU only while it denoises, and the VAE only
-            while it works; moving them costs a few seconds a video.
-    """
-
-    text_on_gpu: bool
-    take_turns: bool
-
-
-# From fast and large to slow and small.
-PLACEMENTS = (
-    Placement(text_on_gpu=True, take_turns=False),
-    Placement(text_on_gpu=False, take_turns=False),
-    Placement(text_on_gpu=False, take_turns=True),
-)
-
-
-def tokens(clip: Clip, frames_per_latent: int) -> int:
-    """Return the number of visual tokens that a transformer sees for `clip`."""
-    latents = (clip.num_frames - 1) // frames_per_latent + 1
-    return latents * (clip.height // TOKEN_SIDE) * (clip.width // TOKEN_SIDE)
-
-
-def mochi_activations(clip: Clip) -> Activations:
-    """Return what Mochi takes for `clip` besides its weights."""
-    return Activations(
-        MOCHI_BYTES_PER_TOKEN * tokens(clip, MOCHI_FRAMES_PER_LATENT) / GIB,
-        MOCHI_DECODE_BYTES_PER_PIXEL * clip.width * clip.height / GIB,
+    text_on_gpu: bool = Field(
+        default=True,
+        description="False keeps the text encoder on the CPU: a prompt takes seconds longer.",
+    )
+    take_turns: bool = Field(
+        default=False,
+        description=(
+            "True keeps the transformer on the GPU only while it denoises, and the VAE only while "
+            "it works; moving them costs a few seconds a video."
+        ),
+    )
+    transformer: Literal["resident", "streamed", "fp8"] = Field(
+        default="resident",
+        description=(
+            "streamed: from the host's memory, one block ahead of the computation; fp8: stored in "
+            "8 bits, computed as before. Planned only: no replica runs them yet."
+        ),
+    )
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    passes_at_once: int = Field(
+        default=1,
+        ge=1,
+        description="Passes of classifier-free guidance in one batch; here they take turns.",
     )
 
 
-def opensora_activations(clip: Clip, *, tiled_in_time: bool = False) -> Activations:
-    """Return what Open-Sora takes for `clip` besides its weights.
+# From fast and large to slow and small: those that a replica runs.
+MODES = (
+    Mode(),
+    Mode(text_on_gpu=False),
+    Mode(text_on_gpu=False, take_turns=True),
+)
+
+
+class Phase(Frozen):
+    """What one phase of a generation takes of the GPU, in GB."""
+
+    name: PhaseName
+    weights_gb: dict[str, float] = Field(description="By network, of those on the GPU.")
+    activations_gb: float = Field(description="The most tensors alive together.")
+    workspace_gb: float = Field(description="Of the convolutions' library.")
+    overhead_gb: float = OVERHEAD_GB
+
+    @computed_field  # type: ignore[prop-decorator]  # pydantic documents it so
+    @property
+    def total_gb(self) -> float:
+        """Everything together."""
+        taken = self.activations_gb + self.workspace_gb + self.overhead_gb
+        return sum(self.weights_gb.values()) + taken
+
+
+class MemoryPlan(Frozen):
+    """What a video takes, by phase, and how much work it is."""
+
+    mode: Mode
+    phases: tuple[Phase, ...]
+    work: Work
+
+    @computed_field  # type: ignore[prop-decorator]  # pydantic documents it so
+    @property
+    def peak_gb(self) -> float:
+        """The phases follow each other: what the largest takes."""
+        return max(phase.total_gb for phase in self.phases)
+
+
+def plan(figures: ModelFigures, spec: VideoSpec, mode: Mode) -> MemoryPlan:
+    """Return what `spec` takes of a GPU and how much work it is, in a replica of this mode."""
+    conditioned = spec.conditioned or spec.segments > 1
+    taken = phases(figures, Clip.of(spec), mode, low_vram=spec.low_vram, conditioned=conditioned)
+    return MemoryPlan(mode=mode, phases=tuple(taken), work=figures.work(spec))
+
+
+def phases(
+    figures: ModelFigures,
+    clip: Clip,
+    mode: Mode,
+    *,
+    low_vram: bool = False,
+    conditioned: bool = False,
+) -> Iterator[Phase]:
+    """Yield the phases of generating `clip`, in their order.
 
     Args:
-        tiled_in_time: decode some frames at a time, which takes less and is not quite the same.
+        low_vram: the request asks for less memory: the networks take turns in any mode.
+        conditioned: the clip begins with a given frame, which is encoded.
     """
-    seen = tokens(clip, OPENSORA_FRAMES_PER_LATENT) + OPENSORA_TEXT_TOKENS
-    width, height = (min(side, OPENSORA_TILE_SIDE) for side in (clip.width, clip.height))
-    frames = min(clip.num_frames, OPENSORA_TILE_FRAMES) if tiled_in_time else clip.num_frames
-    decode = OPENSORA_DECODE_BYTES_PER_PIXEL * width * height * frames
-    return Activations(OPENSORA_BYTES_PER_TOKEN * seen / GIB, decode / GIB)
+    itemsize, counts = ITEMSIZES[mode.dtype], figures.counts()
+    sizes = {
+        "text_encoder": itemsize * counts.text_encoder,
+        "transformer": transformer_bytes(counts, mode),
+        "vae": itemsize * counts.vae,
+    }
+    alive = figures.activations(clip, itemsize, low_vram=low_vram, conditioned=conditioned)
+    for name, size in _activation_bytes(alive, counts, mode).items():
+        on_gpu = [each for each in sizes if _is_on_gpu(each, name, mode, low_vram)]
+        convolves = name in ("encode", "decode")
+        yield Phase(
+            name=name,
+            weights_gb={network: sizes[network] / GIB for network in on_gpu},
+            activations_gb=size / GIB,
+            workspace_gb=WORKSPACE_SHARE * size / GIB if convolves else 0.0,
+        )
 
 
-def need_gb(activations: Activations, weights: Weights, placement: Placement) -> float:
-    """Return the most GPU memory, in GiB, that a video takes, weights and overhead included.
+def _activation_bytes(alive: Activations, counts: Counts, mode: Mode) -> dict[PhaseName, int]:
+    """Return what each phase keeps alive on the GPU, in the order of the phases."""
+    taken: dict[PhaseName, int] = {"text": alive.text if mode.text_on_gpu else 0}
+    if alive.encode is not None:
+        taken["encode"] = alive.encode
+    # A layer in 8 bits is copied in the dtype of the computation while it works.
+    copied = ITEMSIZES[mode.dtype] * counts.largest_layer if mode.transformer == "fp8" else 0
+    taken["denoise"] = mode.passes_at_once * alive.denoise + copied
+    taken["decode"] = alive.decode
+    return taken
 
-    Denoising and decoding follow each other, so the larger of the two counts.
+
+def _is_on_gpu(network: str, phase: PhaseName, mode: Mode, low_vram: bool) -> bool:
+    """Whether `network` lies on the GPU in `phase`, as `Placer` and the backends move them."""
+    if network == "text_encoder":
+        return mode.text_on_gpu
+    if network == "vae":
+        return phase in ("encode", "decode") or not (mode.take_turns or low_vram)
+    if phase == "denoise":
+        return True
+    if mode.transformer == "streamed" or mode.take_turns:
+        return False
+    # Where it rests on the GPU between jobs, it makes room at the end of a phase, not before.
+    return phase == "text" or not low_vram
+
+
+def transformer_bytes(counts: Counts, mode: Mode) -> int:
+    """Return what the transformer's weights take of the GPU while it works.
+
+    Streamed, the GPU holds what is outside of the blocks, the block that works and the next:
+    diffusers 0.42.1 hooks/group_offloading.py, block level with a stream (a block is brought before
+    the one ahead of it works, and is let go after its own work). In 8 bits, norms and the outermost
+    layers keep their dtype: hooks/layerwise_casting.py.
     """
-    denoise_gb, decode_gb = activations.denoise_gb, activations.decode_gb
-    if placement.take_turns:
-        peak = max(weights.transformer_gb + denoise_gb, weights.vae_gb + decode_gb)
-    else:
-        peak = weights.transformer_gb + weights.vae_gb + max(denoise_gb, decode_gb)
-    return peak + OVERHEAD_GB + (weights.text_encoder_gb if placement.text_on_gpu else 0.0)
+    itemsize = ITEMSIZES[mode.dtype]
+    if mode.transformer == "streamed":
+        return itemsize * (counts.outside_blocks + 2 * counts.in_block)
+    if mode.transformer == "fp8":
+        return counts.transformer + (itemsize - 1) * counts.kept_from_fp8
+    return itemsize * counts.transformer
 
 
-def fastest_placement(largest: Activations, weights: Weights, available_gb: float) -> Placement:
-    """Return the fastest placement under which the `largest` clip fits, else the smallest one."""
-    for placement in PLACEMENTS:
-        if need_gb(largest, weights, placement) <= available_gb:
-            return placement
-    return PLACEMENTS[-1]
+def peak_gb(
+    figures: ModelFigures,
+    clip: Clip,
+    mode: Mode,
+    *,
+    low_vram: bool = False,
+    conditioned: bool = False,
+) -> float:
+    """Return the most GPU memory, in GB, that generating `clip` takes; see `phases`."""
+    taken = phases(figures, clip, mode, low_vram=low_vram, conditioned=conditioned)
+    return max(phase.total_gb for phase in taken)
 
 
-def refuse_too_large(model: str, need: float, available_gb: float) -> None:
-    """Raise InsufficientVram unless `need` GiB are available."""
-    if need > available_gb:
-        raise InsufficientVram(model, need, available_gb)
+def fastest_mode(figures: ModelFigures, largest: Clip, available_gb: float) -> Mode:
+    """Return the fastest mode in which the `largest` clip fits, else the smallest one."""
+    for mode in MODES:
+        if peak_gb(figures, largest, mode) <= available_gb:
+            return mode
+    return MODES[-1]
+
+
+def refuse_too_large(model: str, need_gb: float, available_gb: float) -> None:
+    """Raise InsufficientVram unless `need_gb` are available."""
+    if need_gb > available_gb:
+        raise InsufficientVram(model, need_gb, available_gb)

@@ -1,67 +1,183 @@
-"""What a video takes on the GPU, against figures counted on the full-size networks."""
+"""What a video takes on the GPU, by phase, and how much work it is; figures of the full-size
+networks, which `test_memory_networks` holds to counts."""
 
 import pytest
 import torch
-from diffusers import AutoencoderKLMochi, MochiTransformer3DModel
 
 from deployments.core.errors import InsufficientVram
 from deployments.core.memory import (
     GIB,
-    MOCHI_FRAMES_PER_LATENT,
-    PLACEMENTS,
-    Clip,
-    Weights,
-    fastest_placement,
-    mochi_activations,
-    need_gb,
-    opensora_activations,
+    MODES,
+    OVERHEAD_GB,
+    Mode,
+    Phase,
+    fastest_mode,
+    peak_gb,
+    phases,
+    plan,
     refuse_too_large,
-    tokens,
+)
+from deployments.core.networks.figures import MochiFigures, OpenSoraFigures
+from deployments.core.networks.model import Clip, ModelFigures
+from deployments.core.spec import ModelCard, VideoRequest, VideoSpec, resolve
+from deployments.models.opensora.sampling import TextEmbedding, denoise
+from deployments.models.opensora.schedule import Guidance, timesteps
+from tests.tiny_mochi import TEXT_DIM
+from tests.tiny_opensora import POOLED_DIM, tiny_transformer
+
+MOCHI, OPENSORA = MochiFigures(), OpenSoraFigures()
+DEFAULT, LONGEST = Clip(720, 720, 67), Clip(848, 480, 163)
+RESIDENT, TEXT_ON_CPU, IN_TURNS = MODES
+
+
+OPENSORA_CARD = ModelCard(
+    name="opensora",
+    checkpoint="published",
+    bundled=False,
+    native_area=768 * 768,
+    max_frames=240,
+    segment_frames=129,
+    frame_step=4,
+    accepts_image=True,
+    num_inference_steps=50,
+    guidance_scale=7.5,
+)
+MOCHI_CARD = ModelCard(
+    name="mochi",
+    checkpoint="published",
+    bundled=False,
+    native_area=848 * 480,
+    max_frames=163,
+    frame_step=6,
+    accepts_image=False,
+    num_inference_steps=64,
+    guidance_scale=4.5,
 )
 
-# bfloat16: 10.03, 4.76 and 0.46 thousand million parameters.
-FULL_SIZE = Weights(transformer_gb=18.7, text_encoder_gb=8.9, vae_gb=0.86)
-DEFAULT, LONGEST = Clip(720, 720, 67), Clip(848, 480, 163)
-RESIDENT, TEXT_ON_CPU, IN_TURNS = PLACEMENTS
+
+def spec_of(card: ModelCard, **changed: object) -> VideoSpec:
+    return resolve(VideoRequest(prompt="a fox", seed=0).model_copy(update=changed), card)
+
+
+def by_name(figures: ModelFigures, clip: Clip, mode: Mode, **settings: bool) -> dict[str, Phase]:
+    return {phase.name: phase for phase in phases(figures, clip, mode, **settings)}
 
 
 def test_the_default_request_is_24300_tokens_and_the_longest_native_clip_44520() -> None:
     """genmo's README counts 44,520 visual tokens for 848x480 and 163 frames."""
-    assert tokens(DEFAULT, MOCHI_FRAMES_PER_LATENT) == 24_300
-    assert tokens(LONGEST, MOCHI_FRAMES_PER_LATENT) == 44_520
+    assert DEFAULT.tokens(6) == 24_300
+    assert LONGEST.tokens(6) == 44_520
 
 
-def test_the_full_size_networks_weigh_what_the_formulas_take() -> None:
-    """Counted on the meta device, without memory for the weights."""
-    with torch.device("meta"):
-        transformer, vae = MochiTransformer3DModel(), AutoencoderKLMochi()
-    for network, size_gb in ((transformer, FULL_SIZE.transformer_gb), (vae, FULL_SIZE.vae_gb)):
-        count = sum(parameter.numel() for parameter in network.parameters())
-        assert 2 * count / GIB == pytest.approx(size_gb, abs=0.05)
+def test_phases_follow_each_other_and_do_not_add_up() -> None:
+    """Each has the weights on the GPU, what it keeps alive and the overhead; the peak counts."""
+    made = plan(MOCHI, spec_of(MOCHI_CARD), TEXT_ON_CPU)
+    assert [phase.name for phase in made.phases] == ["text", "denoise", "decode"]
+    text, denoise_phase, decode = made.phases
+    weights_gb = 2 * (MOCHI.counts().transformer + MOCHI.counts().vae) / GIB
+    for phase in made.phases:
+        assert sum(phase.weights_gb.values()) == pytest.approx(weights_gb)
+    assert text.total_gb == pytest.approx(weights_gb + OVERHEAD_GB)
+    # About 108.8 kB a token, and 10.2 kB a pixel with a quarter for cuDNN.
+    assert denoise_phase.activations_gb == pytest.approx(24_300 * 108.8e3 / GIB, rel=0.02)
+    assert decode.activations_gb == pytest.approx(10.15e3 * 720 * 720 / GIB, rel=0.01)
+    assert decode.workspace_gb == decode.activations_gb / 4
+    assert made.peak_gb == decode.total_gb
 
 
-def test_denoising_and_decoding_do_not_add_up() -> None:
-    """The need is the weights, the larger of both peaks and the overhead."""
-    need = need_gb(mochi_activations(DEFAULT), FULL_SIZE, TEXT_ON_CPU)
-    assert need == pytest.approx(18.7 + 0.86 + 12.7e3 * 720 * 720 / GIB + 1.5)
-    longer = need_gb(mochi_activations(Clip(720, 720, 241)), FULL_SIZE, TEXT_ON_CPU)
-    assert longer == pytest.approx(18.7 + 0.86 + 97e3 * 41 * 45 * 45 / GIB + 1.5)
+def test_a_plan_is_plain_data() -> None:
+    """It crosses processes and stands in answers, with its sums."""
+    made = plan(OPENSORA, spec_of(OPENSORA_CARD, has_image=True), MODES[0]).model_dump(mode="json")
+    assert made["peak_gb"] == max(phase["total_gb"] for phase in made["phases"])
+    assert made["work"]["total_flops"] > made["work"]["denoise_flops"] > 0
 
 
-def test_each_placement_takes_less_than_the_one_before() -> None:
+def test_an_image_adds_a_phase_and_so_does_a_second_segment() -> None:
+    """Both begin with a frame that is encoded."""
+    for changed in ({"has_image": True}, {"num_frames": 240}):
+        made = plan(OPENSORA, spec_of(OPENSORA_CARD, **changed), RESIDENT)
+        assert [phase.name for phase in made.phases] == ["text", "encode", "denoise", "decode"]
+        assert made.work.encode_flops > 0
+    assert plan(OPENSORA, spec_of(OPENSORA_CARD), RESIDENT).work.encode_flops == 0
+
+
+def test_each_mode_takes_less_than_the_one_before() -> None:
     """They are listed from fast to small."""
-    needs = [need_gb(mochi_activations(DEFAULT), FULL_SIZE, p) for p in PLACEMENTS]
-    assert needs == sorted(needs, reverse=True)
+    for figures in (MOCHI, OPENSORA):
+        needs = [peak_gb(figures, DEFAULT, mode) for mode in MODES]
+        assert needs == sorted(needs, reverse=True)
+
+
+def test_networks_that_take_turns_are_alone_on_the_gpu() -> None:
+    """In a replica's mode, or because the request asks for low_vram."""
+    turns = by_name(OPENSORA, DEFAULT, IN_TURNS, conditioned=True)
+    expected = {"text": [], "encode": ["vae"], "denoise": ["transformer"], "decode": ["vae"]}
+    assert {name: list(phase.weights_gb) for name, phase in turns.items()} == expected
+    asked = by_name(OPENSORA, DEFAULT, TEXT_ON_CPU, low_vram=True, conditioned=True)
+    # Where it rests on the GPU between jobs, the transformer is still there at the beginning.
+    expected["text"] = ["transformer"]
+    assert {name: list(phase.weights_gb) for name, phase in asked.items()} == expected
+
+
+def test_the_transformer_can_be_streamed_or_stored_in_8_bits() -> None:
+    """12 GB hold the default clip streamed; 8 bits take 12.0 GB for Mochi, not half of 18.7."""
+    streamed = Mode(text_on_gpu=False, take_turns=True, transformer="streamed")
+    in_8_bits = Mode(text_on_gpu=False, take_turns=True, transformer="fp8")
+    sizes = [
+        by_name(MOCHI, DEFAULT, mode)["denoise"].weights_gb["transformer"]
+        for mode in (IN_TURNS, in_8_bits, streamed)
+    ]
+    assert sizes == pytest.approx([18.68, 11.87, 0.95], abs=0.01)
+    assert peak_gb(MOCHI, DEFAULT, streamed) < 11.5
+    # A layer is copied in bfloat16 while it works.
+    copied_gb = 2 * MOCHI.counts().largest_layer / GIB
+    alive = [
+        by_name(MOCHI, DEFAULT, mode)["denoise"].activations_gb for mode in (IN_TURNS, in_8_bits)
+    ]
+    assert alive[1] == pytest.approx(alive[0] + copied_gb)
+
+
+def test_passes_in_one_batch_take_as_much_more() -> None:
+    """Open-Sora's authors run three at once, and see 60.3 GB at 768 pixels: 34 GB of weights, and
+    three times this; ours take turns."""
+    authors = Clip(1024, 576, 129)
+    batched = by_name(OPENSORA, authors, Mode(passes_at_once=3))["denoise"].activations_gb
+    assert batched == 3 * by_name(OPENSORA, authors, Mode())["denoise"].activations_gb
+    assert batched * GIB == pytest.approx(60.3e9 - 34e9, rel=0.08)
+
+
+def test_single_precision_takes_twice_the_weights() -> None:
+    """And not twice the activations: some are in single precision always."""
+    half, single = (
+        by_name(MOCHI, DEFAULT, Mode(dtype=d))["denoise"] for d in ("bfloat16", "float32")
+    )
+    assert single.weights_gb["transformer"] == 2 * half.weights_gb["transformer"]
+    assert half.activations_gb < single.activations_gb < 2 * half.activations_gb
+
+
+def test_decoding_open_sora_in_runs_of_frames_takes_less() -> None:
+    """What `low_vram` is for; a short clip is one run anyway, and of Mochi every clip."""
+    long, short = Clip(1024, 576, 129), Clip(1024, 576, 33)
+    whole, tiled = (
+        OPENSORA.activations(long, 2, low_vram=v, conditioned=False) for v in (False, True)
+    )
+    assert tiled.decode < 0.6 * whole.decode
+    assert tiled.denoise == whole.denoise
+    for figures, clip in ((OPENSORA, short), (MOCHI, long)):
+        first, second = (
+            figures.activations(clip, 2, low_vram=v, conditioned=False) for v in (False, True)
+        )
+        assert first == second
 
 
 @pytest.mark.parametrize(
     ("available_gb", "expected"),
     [(138.0, RESIDENT), (39.0, RESIDENT), (30.0, TEXT_ON_CPU), (23.5, IN_TURNS), (4.0, IN_TURNS)],
 )
-def test_the_fastest_placement_that_fits_is_taken(available_gb: float, expected: object) -> None:
+def test_the_fastest_mode_that_fits_is_taken(available_gb: float, expected: Mode) -> None:
     """A card of 24 GB serves the default request with the networks taking turns."""
-    assert fastest_placement(mochi_activations(LONGEST), FULL_SIZE, available_gb) == expected
-    assert need_gb(mochi_activations(DEFAULT), FULL_SIZE, IN_TURNS) < 23.5
+    assert fastest_mode(MOCHI, LONGEST, available_gb) == expected
+    assert peak_gb(MOCHI, DEFAULT, IN_TURNS) < 23.5
 
 
 def test_what_does_not_fit_is_refused_in_the_documented_sentence() -> None:
@@ -73,17 +189,59 @@ def test_what_does_not_fit_is_refused_in_the_documented_sentence() -> None:
     assert str(refusal.value) == sentence
 
 
-def test_open_sora_at_768_pixels_takes_what_its_authors_report_of_one_pass() -> None:
-    """They run three passes at once and see 60.3 GB: 34 GB of weights and three times this."""
-    authors = Clip(1024, 576, 129)
-    assert tokens(authors, 4) == 76_032
-    assert 3 * opensora_activations(authors).denoise_gb * GIB == pytest.approx(24.3e9, rel=0.01)
+def test_mochi_passes_twice_a_step_unless_guidance_is_off() -> None:
+    """An empty negative prompt has no tokens: no pass of T5, and less attention."""
+    work = plan(MOCHI, spec_of(MOCHI_CARD), RESIDENT).work
+    assert (work.passes, work.denoise_flops) == (128, 64 * work.step_flops)
+    unguided = plan(MOCHI, spec_of(MOCHI_CARD, guidance_scale=1.0), RESIDENT).work
+    assert unguided.passes == 64
+    described = plan(MOCHI, spec_of(MOCHI_CARD, negative_prompt="blurred"), RESIDENT).work
+    assert described.text_flops == 2 * work.text_flops
+    assert described.step_flops == 2 * unguided.step_flops > work.step_flops
 
 
-def test_decoding_open_sora_in_runs_of_frames_takes_less() -> None:
-    """What `low_vram` is for; a short clip is one run anyway."""
-    long, short = Clip(1024, 576, 129), Clip(1024, 576, 33)
-    tiled = opensora_activations(long, tiled_in_time=True)
-    assert tiled.decode_gb < 0.6 * opensora_activations(long).decode_gb
-    assert tiled.denoise_gb == opensora_activations(long).denoise_gb
-    assert opensora_activations(short, tiled_in_time=True) == opensora_activations(short)
+@pytest.mark.parametrize("has_image", [False, True])
+@pytest.mark.parametrize(("steps", "guidance_scale"), [(50, 7.5), (13, 7.5), (12, 1.0)])
+def test_open_soras_passes_are_those_that_its_sampler_makes(
+    steps: int, guidance_scale: float, has_image: bool
+) -> None:
+    """Counted in a tiny network: 80 of text and 110 of images at 50 steps, not 150."""
+    changed = {"num_inference_steps": steps, "guidance_scale": guidance_scale}
+    spec = spec_of(OPENSORA_CARD, **changed, has_image=has_image)
+    transformer = tiny_transformer()
+    passes: list[int] = []
+    transformer.register_forward_pre_hook(lambda *_: passes.append(1))
+    text = TextEmbedding(torch.zeros(1, 4, TEXT_DIM), torch.zeros(1, POOLED_DIM))
+    noise = torch.zeros(1, 16, 2, 2, 2)
+    first = torch.zeros(1, 16, 1, 2, 2) if has_image else None
+    times = timesteps(steps, 1.0)
+    for _ in denoise(transformer, noise, text, text, times, Guidance(text=guidance_scale), first):
+        pass
+    work = plan(OPENSORA, spec, RESIDENT).work
+    assert work.passes == len(passes)
+    if (steps, guidance_scale) == (50, 7.5):
+        assert work.passes == (110 if has_image else 80)
+        assert work.step_flops == (3 if has_image else 2) * work.denoise_flops // work.passes
+
+
+def test_every_segment_is_work_and_the_later_ones_begin_with_a_frame() -> None:
+    """240 frames are two segments: the first from text, the second from the last frame."""
+    work, half = (
+        plan(OPENSORA, spec_of(OPENSORA_CARD, num_frames=n), RESIDENT).work for n in (240, 121)
+    )
+    assert (half.passes, work.passes) == (80, 80 + 110)
+    assert work.text_flops == half.text_flops
+    assert work.decode_flops == 2 * half.decode_flops
+
+
+def test_the_published_sums_are_met() -> None:
+    """48 * (2 N * 113.25e6 + 12288 * (N + 256)^2 + 19.3e9) a pass of Mochi; and of Open-Sora at 768
+    pixels what 57 blocks of 12 * 3072^2 weights a token and their attention make."""
+    assert plan(MOCHI, spec_of(MOCHI_CARD), RESIDENT).work.step_flops == pytest.approx(
+        1.24e15, rel=0.01
+    )
+    one_pass = 48 * (2 * 24_300 * 113.25e6 + 12_288 * 24_556**2 + 19.3e9)
+    assert MOCHI.transformer.flops(24_300, 256) == pytest.approx(one_pass, rel=0.001)
+    tokens, blocks = 76_032 + 512, 57
+    one_pass = blocks * (2 * tokens * 12 * 3072**2 + 4 * tokens**2 * 3072)
+    assert OPENSORA.transformer.flops(76_032, 512) == pytest.approx(one_pass, rel=0.001)

@@ -1,0 +1,82 @@
+"""The settings nearest to a request that fit into the memory there is: what a refusal may name."""
+
+from collections.abc import Iterator
+
+from pydantic import Field
+
+from deployments.core.errors import InvalidRequest
+from deployments.core.memory import Mode, peak_gb
+from deployments.core.networks.model import Clip, ModelFigures
+from deployments.core.spec import MIN_SIDE, SIDE_STEP, Frozen, ModelCard, VideoRequest, resolve
+
+FEWEST_FRAMES = 8
+
+
+class Size(Frozen):
+    """A size of frames, in pixels, as the API takes it."""
+
+    width: int
+    height: int
+
+
+class Nearest(Frozen):
+    """What fits in a request's place; each changes one setting only and leaves the others."""
+
+    low_vram: bool = Field(description="Whether the request fits as it is with `low_vram`.")
+    num_frames: int | None = Field(description="Most frames below those asked, if any fit.")
+    size: Size | None = Field(
+        description="Largest size below the one asked, of about its aspect, if any fits."
+    )
+
+
+def need_gb(request: VideoRequest, card: ModelCard, figures: ModelFigures, mode: Mode) -> float:
+    """Return what `request` takes of a GPU on the model of `card`, in GB.
+
+    Raises: InvalidRequest: the model cannot make it, whatever the memory.
+    """
+    spec = resolve(request, card)
+    return peak_gb(
+        figures,
+        Clip.of(spec),
+        mode,
+        low_vram=spec.low_vram,
+        conditioned=spec.conditioned or spec.segments > 1,
+    )
+
+
+def nearest_that_fit(
+    request: VideoRequest,
+    card: ModelCard,
+    figures: ModelFigures,
+    mode: Mode,
+    available_gb: float,
+) -> Nearest:
+    """Return what may be changed in `request` so that it fits into `available_gb`."""
+
+    def fits(**changed: int | bool) -> bool:
+        changed_request = request.model_copy(update=changed)
+        try:
+            return need_gb(changed_request, card, figures, mode) <= available_gb
+        except InvalidRequest:
+            return False
+
+    shorter = range(request.num_frames - 1, FEWEST_FRAMES - 1, -1)
+    smaller = _smaller_sizes(request.width, request.height)
+    return Nearest(
+        low_vram=fits(low_vram=True),
+        num_frames=next((count for count in shorter if fits(num_frames=count)), None),
+        size=next((size for size in smaller if fits(width=size.width, height=size.height)), None),
+    )
+
+
+def _smaller_sizes(width: int, height: int) -> Iterator[Size]:
+    """Yield the sizes of about the same aspect below the given one, the largest first."""
+    for longer in range(max(width, height) - SIDE_STEP, MIN_SIDE - 1, -SIDE_STEP):
+        exact = longer * min(width, height) / max(width, height)
+        shorter = round(exact / SIDE_STEP) * SIDE_STEP
+        if shorter < MIN_SIDE:
+            return
+        yield Size(
+            width=longer if width >= height else shorter,
+            height=shorter if width >= height else longer,
+        )

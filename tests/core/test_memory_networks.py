@@ -1,0 +1,251 @@
+"""The networks' formulas against the full-size networks, on the meta device, and against the
+bundled checkpoints."""
+
+import json
+from dataclasses import replace
+from functools import cache
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import AutoencoderKLHunyuanVideo, AutoencoderKLMochi, MochiTransformer3DModel
+from safetensors import safe_open
+from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
+
+from benchmarks.memory_plan import (
+    MOCHI_SHAPES,
+    OPENSORA_SHAPES,
+    count_mochi_decode,
+    count_mochi_denoise,
+    count_opensora_decode,
+    count_opensora_denoise,
+)
+from benchmarks.meta_counter import count, num_parameters, on_meta
+from deployments.core.checkpoints import BUNDLED_DIR
+from deployments.core.networks.config import from_config, read_network
+from deployments.core.networks.figures import MochiFigures, OpenSoraFigures
+from deployments.core.networks.hunyuan_vae import HunyuanAutoencoder, tiles
+from deployments.core.networks.mochi import MochiAutoencoder, MochiTransformer
+from deployments.core.networks.model import Clip
+from deployments.core.networks.opensora import OpenSoraTransformer
+from deployments.core.networks.text import ClipTextEncoder, T5Encoder
+from deployments.models.opensora.autoencode import AUTHORS_TILING, LOW_MEMORY_TILING, decode
+from deployments.models.opensora.transformer_opensora import OpenSoraTransformer3DModel
+from tests.tiny_opensora import tiny_vae
+
+BFLOAT16 = 2
+T5, CLIP = T5Encoder(), ClipTextEncoder()
+MOCHI, OPENSORA = MochiTransformer(), OpenSoraTransformer()
+# Of each kind of block the last counts most; the depth is that of the test below.
+SHALLOW_MOCHI = replace(MOCHI, num_layers=2)
+SHALLOW_OPENSORA = replace(OPENSORA, num_layers=1, num_single_layers=2)
+
+
+@cache
+def mochi(num_layers: int) -> Any:
+    return on_meta(MochiTransformer3DModel, num_layers=num_layers)
+
+
+@cache
+def opensora(num_layers: int, num_single_layers: int) -> Any:
+    return on_meta(
+        OpenSoraTransformer3DModel, num_layers=num_layers, num_single_layers=num_single_layers
+    )
+
+
+def t5(num_layers: int) -> Any:
+    return on_meta(
+        T5EncoderModel,
+        T5Config(
+            d_model=T5.d_model,
+            d_kv=T5.d_kv,
+            d_ff=T5.d_ff,
+            num_heads=T5.num_heads,
+            num_layers=num_layers,
+            vocab_size=T5.vocab_size,
+            feed_forward_proj="gated-gelu",
+        ),
+    )
+
+
+def clip_text() -> Any:
+    return on_meta(
+        CLIPTextModel,
+        CLIPTextConfig(
+            hidden_size=CLIP.hidden_size,
+            intermediate_size=CLIP.intermediate_size,
+            num_hidden_layers=CLIP.num_hidden_layers,
+            num_attention_heads=12,
+        ),
+    )
+
+
+def test_the_weights_of_every_full_size_network_are_exact() -> None:
+    """As published: 10.03 and 11.89 thousand million for the transformers."""
+    expected = {
+        MOCHI: mochi(48),
+        MochiAutoencoder(): on_meta(AutoencoderKLMochi),
+        OPENSORA: opensora(19, 38),
+        HunyuanAutoencoder(): on_meta(AutoencoderKLHunyuanVideo),
+        T5: t5(24),
+        CLIP: clip_text(),
+    }
+    for figures, network in expected.items():
+        assert figures.num_parameters() == num_parameters(network)
+        size = sum(weight.numel() * weight.itemsize for weight in network.parameters())
+        assert BFLOAT16 * figures.num_parameters() == size
+
+
+def test_the_weights_of_the_bundled_checkpoints_are_exact() -> None:
+    """Read from their configurations, against the headers of the files."""
+    mochi_tiny, opensora_tiny = BUNDLED_DIR / "mochi-tiny", BUNDLED_DIR / "opensora-tiny"
+    figures = {
+        mochi_tiny: MochiFigures.read(str(mochi_tiny)),
+        opensora_tiny: OpenSoraFigures.read(str(opensora_tiny), 3.0),
+    }
+    for folder, of_networks in figures.items():
+        counts = of_networks.counts()
+        stored = {part.name: stored_weights(part) for part in folder.iterdir() if part.is_dir()}
+        assert counts.transformer == stored["transformer"]
+        assert counts.vae == stored["vae"]
+        assert counts.text_encoder == stored["text_encoder"] + stored.get("text_encoder_2", 0)
+
+
+def stored_weights(folder: Path) -> int:
+    total = 0
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, "pt") as file:
+            # Position ids are no weights.
+            names = [name for name in file.keys() if "position_ids" not in name]  # noqa: SIM118
+            total += sum(prod(file.get_slice(name).get_shape()) for name in names)
+    return total
+
+
+@pytest.mark.parametrize("clip", MOCHI_SHAPES, ids=str)
+def test_mochi_denoises_as_the_formula_says(clip: Clip) -> None:
+    """One step of our sampler, at the full width."""
+    counted = count_mochi_denoise(mochi(2), clip, steps=1)
+    tokens = clip.tokens(6)
+    flops = SHALLOW_MOCHI.flops(tokens, 256) + SHALLOW_MOCHI.flops(tokens, 0)
+    assert flops == pytest.approx(counted.flops, rel=0.001)
+    if tokens > 4000:
+        peak = SHALLOW_MOCHI.activation_bytes(tokens, 256, BFLOAT16)
+        assert peak == pytest.approx(counted.peak_bytes, rel=0.02)
+
+
+@pytest.mark.parametrize("clip", OPENSORA_SHAPES, ids=str)
+def test_open_sora_denoises_as_the_formula_says(clip: Clip) -> None:
+    """One step of our sampler from text, at the full width."""
+    counted = count_opensora_denoise(opensora(1, 2), clip, steps=1)
+    tokens = clip.tokens(4)
+    assert 2 * SHALLOW_OPENSORA.flops(tokens, 512) == pytest.approx(counted.flops, rel=0.001)
+    if tokens > 4000:
+        peak = SHALLOW_OPENSORA.activation_bytes(tokens, 512, BFLOAT16)
+        assert peak == pytest.approx(counted.peak_bytes, rel=0.02)
+
+
+def test_depth_adds_operations_evenly_and_no_memory() -> None:
+    """So that two blocks of a kind show what 48, or 19 and 38, take."""
+    clip = Clip(512, 512, 49)
+    first, second, third = (count_mochi_denoise(mochi(depth), clip, steps=1) for depth in (2, 3, 4))
+    assert third.flops - second.flops == second.flops - first.flops
+    assert first.peak_bytes == second.peak_bytes == third.peak_bytes
+    shallow, deeper = (
+        count_opensora_denoise(opensora(*depths), clip, steps=1) for depths in ((1, 2), (2, 3))
+    )
+    assert deeper.peak_bytes == shallow.peak_bytes
+    formula = replace(OPENSORA, num_layers=2, num_single_layers=3)
+    assert 2 * formula.flops(clip.tokens(4), 512) == pytest.approx(deeper.flops, rel=0.001)
+
+
+@pytest.mark.parametrize("tokens", [256, 512])
+def test_text_is_encoded_as_the_formula_says(tokens: int) -> None:
+    """T5 XXL, two of its layers, with the longest prompts of both models."""
+    encoder, shallow = t5(2), replace(T5, num_layers=2)
+    ids = torch.zeros(1, tokens, dtype=torch.long, device="meta")
+    counted = count(lambda: encoder(ids), [encoder])
+    assert shallow.flops(tokens) == pytest.approx(counted.flops, rel=0.001)
+    assert shallow.activation_bytes(tokens, BFLOAT16) == pytest.approx(counted.peak_bytes, rel=0.02)
+
+
+def test_clip_encodes_text_as_the_formula_says() -> None:
+    """All of its layers."""
+    encoder = clip_text()
+    ids = torch.zeros(1, 77, dtype=torch.long, device="meta")
+    assert count(lambda: encoder(ids), [encoder]).flops == CLIP.flops()
+
+
+def test_mochi_decodes_as_the_formula_says() -> None:
+    """The whole decoder, in our way; memory no longer grows after the second latent."""
+    clip, vae = Clip(848, 480, 13), MochiAutoencoder()
+    counted = count_mochi_decode(on_meta(AutoencoderKLMochi), clip)
+    assert vae.flops(848, 480, 3) == pytest.approx(counted.flops, rel=0.001)
+    assert vae.activation_bytes(848, 480, BFLOAT16) == pytest.approx(counted.peak_bytes, rel=0.02)
+
+
+def test_open_sora_decodes_as_the_formula_says() -> None:
+    """The whole decoder, all tiles of a clip; and the encoder, an image."""
+    clip, vae, network = (
+        Clip(336, 192, 65),
+        HunyuanAutoencoder(),
+        on_meta(AutoencoderKLHunyuanVideo),
+    )
+    cut = list(tiles(clip.num_frames, clip.height, clip.width, in_time=False))
+    counted = count_opensora_decode(network, clip)
+    assert sum(vae.decode_flops(*tile) for tile in cut) == counted.flops
+    peak = max(vae.decode_bytes(*tile, BFLOAT16) for tile in cut)
+    assert peak == pytest.approx(counted.peak_bytes, rel=0.02)
+    frame = torch.empty(1, 3, 1, 192, 256, device="meta", dtype=torch.bfloat16)
+    counted = count(lambda: network.quant_conv(network.encoder(frame)), [network])
+    assert vae.encode_flops(24, 32) == counted.flops
+    assert vae.encode_bytes(24, 32, BFLOAT16) == pytest.approx(counted.peak_bytes, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "frames", "in_time"),
+    [(256, 256, 1, False), (464, 272, 1, False), (32, 32, 117, True)],
+)
+def test_the_tiles_are_those_that_are_decoded(
+    width: int, height: int, frames: int, in_time: bool
+) -> None:
+    """Seen by a tiny decoder."""
+    vae = tiny_vae()
+    seen: list[tuple[int, ...]] = []
+    vae.decoder.register_forward_pre_hook(lambda _, given: seen.append(tuple(given[0].shape[2:])))
+    latents = torch.zeros(1, 16, (frames - 1) // 4 + 1, height // 8, width // 8)
+    for _ in decode(vae, latents, LOW_MEMORY_TILING if in_time else AUTHORS_TILING):
+        pass
+    assert seen == list(tiles(frames, height, width, in_time=in_time))
+
+
+@pytest.mark.parametrize(
+    ("figures", "network"),
+    [(MOCHI, MochiTransformer3DModel), (OPENSORA, OpenSoraTransformer3DModel)],
+    ids=["mochi", "opensora"],
+)
+def test_what_is_streamed_or_stored_in_8_bits_is_exact(figures: Any, network: Any) -> None:
+    """diffusers' own layerwise casting decides which weights it stores in 8 bits."""
+    made = on_meta(network)
+    in_blocks = [num_parameters(block) for block in made.transformer_blocks]
+    assert figures.num_in_block() == max(in_blocks)
+    weights = made.named_parameters()
+    outside = sum(weight.numel() for name, weight in weights if "transformer_blocks" not in name)
+    assert figures.num_outside_blocks() == outside
+    made.enable_layerwise_casting(torch.float8_e4m3fn, torch.bfloat16)
+    size = sum(weight.numel() * weight.itemsize for weight in made.parameters())
+    assert figures.num_parameters() + figures.num_kept_from_fp8() == size
+    in_8_bits = [weight.numel() for weight in made.parameters() if weight.itemsize == 1]
+    assert figures.num_in_largest_layer() == max(in_8_bits)
+
+
+def test_a_configuration_without_a_key_is_refused_by_name() -> None:
+    """transformers' defaults are of other networks; a checkpoint not on this disk is said too."""
+    config = json.loads((BUNDLED_DIR / "mochi-tiny/text_encoder/config.json").read_text())
+    del config["d_ff"]
+    with pytest.raises(ValueError, match="T5Encoder: lacks d_ff"):
+        from_config(T5Encoder, config)
+    assert from_config(MochiTransformer, {"_class_name": "MochiTransformer3DModel"}) == MOCHI
+    with pytest.raises(FileNotFoundError, match="neither a folder nor downloaded"):
+        read_network(T5Encoder, "nobody/nothing", "text_encoder")
