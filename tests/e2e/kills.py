@@ -107,7 +107,8 @@ class Scene:
         self._until_a_job_runs()
         others = []
         if phase == "queued":
-            others.append(self.graph.submit(prompt="a slow hand before it"))
+            slow = {"prompt": "a slow hand before it", "num_inference_steps": "20"}
+            others.append(self.graph.submit(**slow))
             self.graph.until(others[0], "denoise", PATIENCE_S)
         if phase == "loading":  # the job is given to a model that is still being loaded
             self.service.kill("painter")
