@@ -7,7 +7,6 @@ for this. What a webhook says and where it may go is in `core/webhooks.py`.
 import asyncio
 import contextlib
 import socket
-import ssl
 import time
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -70,8 +69,11 @@ class Webhooks:
 
     async def _run(self) -> None:
         keys = [endpoint.key for endpoint in self._outbox.endpoints]
-        if dropped := await self._db(self._store.clear_others, keys):
-            logger.warning("%d webhooks dropped: their receivers are not configured", dropped)
+        try:
+            if dropped := await self._db(self._store.clear_others, keys):
+                logger.warning("%d webhooks dropped: their receivers are not configured", dropped)
+        except Exception:  # they stay until the next start
+            logger.exception("old webhooks could not be dropped")
         async with asyncio.TaskGroup() as group:
             for endpoint in self._outbox.endpoints:
                 group.create_task(self._serve(endpoint), name=endpoint.host)
@@ -80,7 +82,7 @@ class Webhooks:
         # A client of its own: a kept connection is told by its address, not by the host's name.
         # No proxy from the environment: it would look the name up once more.
         async with httpx2.AsyncClient(
-            verify=await asyncio.to_thread(ssl.create_default_context),
+            verify=await asyncio.to_thread(httpx2.create_ssl_context),
             timeout=TIMEOUT_S,
             trust_env=False,
             follow_redirects=False,

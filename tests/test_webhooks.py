@@ -2,13 +2,18 @@
 
 import asyncio
 import socket
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from deployments import webhooks
 from deployments.core.config import ServiceConfig, WebhookConfig
@@ -269,3 +274,45 @@ def test_the_address_that_was_checked_is_the_one_that_is_used(
     run(settle(outbox, cancelled_job(url, outbox)))
     assert receiver.received[0].headers["host"] == f"hooks.internal:{port}"
     assert asked.count("hooks.internal") == 1
+
+
+def certificate_of(name: str, folder: Path) -> ssl.SSLContext:
+    """Make a certificate that signs itself; `folder/certificate.pem` has both parts."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now)
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    path = folder / "certificate.pem"
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(
+        pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path.write_bytes(certificate.public_bytes(pem) + private)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    return context
+
+
+@pytest.mark.parametrize(("name", "arrives"), [("hooks.internal", True), ("other.test", False)])
+def test_the_certificate_must_be_that_of_the_name(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, arrives: bool
+) -> None:
+    """Though the connection goes to an address."""
+
+    async def look_up(loop: Any, host: str, port: int, **options: Any) -> list[Any]:
+        return await real(loop, "127.0.0.1", port, **options)
+
+    real = asyncio.BaseEventLoop.getaddrinfo
+    monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", look_up)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
+    with receiving(certificate_of("hooks.internal", tmp_path)) as receiver:
+        port = receiver.url.rpartition(":")[2]
+        outbox = outbox_for(to(receiver, url=f"https://{name}:{port}/"))
+        run(settle(outbox, cancelled_job(url, outbox)))
+        assert bool(receiver.received) is arrives
