@@ -29,9 +29,8 @@ class Fleet:
     def report(self, state: ReplicaState) -> None:
         """Take a replica's newest state."""
         self._heard[state.replica_id] = _Heard(state, time.monotonic())
-        now = time.time()
-        for job_id in {state.job_id, *state.holding} - {None}:
-            self._heartbeats[job_id] = now
+        has = {*state.holding, *([state.job_id] if state.job_id else [])}
+        self._heartbeats |= dict.fromkeys(has, time.time())
 
     def forget(self, replica_id: str) -> None:
         """Drop a replica that died; it reports again under a new id, or not at all."""

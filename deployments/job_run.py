@@ -6,6 +6,7 @@ so an encoder that dies costs no GPU time.
 """
 
 import json
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from datetime import datetime
@@ -32,21 +33,10 @@ from deployments.core.events import (
 from deployments.core.job_store import Job, JobStore
 from deployments.core.log import logger
 from deployments.core.spec import VideoSpec
+from deployments.forecast import Forecast
 from deployments.lost import is_dead
 
 ENCODE_ATTEMPTS = 3
-# Where each phase begins on the progress bar, in percent; 100 is for the saved file alone. Between
-# `denoise` and `encode` the steps and the frames of all segments have their shares, whatever their
-# order: a clip of several segments is decoded piece by piece.
-BEGINS: dict[Phase, int] = {
-    "queued": 0,
-    "loading": 0,
-    "text": 1,
-    "denoise": 2,
-    "decode": 2,
-    "encode": 94,
-}
-STEPS_SHARE, FRAMES_SHARE = 82, 10
 
 Db = Callable[..., Awaitable[Any]]
 
@@ -83,13 +73,15 @@ class JobRun:
         db: Db,
         store: JobStore,
         config: ServiceConfig,
+        forecast: Forecast,
         on_change: Callable[[], None],
     ) -> None:
         self._job, self._spec, self._owner = job, spec, owner
         self._db, self._store, self._config = db, store, config
-        self._on_change = on_change
+        self._forecast, self._on_change = forecast, on_change
+        self._pace = forecast.began(job.id, spec)
         self._notices: list[str] = []
-        self._best, self._step, self._frames = job.progress, 0, 0
+        self._best = job.progress
         self._clock = metrics.PhaseClock()
         self.replica_id = ""
         self.started = False
@@ -97,7 +89,7 @@ class JobRun:
     @property
     def refusable(self) -> bool:
         """Whether nothing has been made yet, so that another model loses no work by taking over."""
-        return self._step == 0
+        return self._pace.step == 0
 
     async def adopt(self, encoder: EncoderClient) -> bool:
         """Complete the job with the file that an earlier run of it has published, if there is one:
@@ -122,12 +114,12 @@ class JobRun:
             async for event in events:
                 if isinstance(event, FramesStored):
                     refs.append(event.ref)
-                    self._frames += event.num_frames
+                    self._pace.frames_done(event.num_frames, time.monotonic())
                     await self._progress("decode")
                 else:
                     await self._note(event)
-        if self._frames != self._spec.num_frames:
-            raise GenerationFailed(f"{self._frames} of {self._spec.num_frames} frames came back")
+        if (frames := self._pace.frames) != self._spec.num_frames:
+            raise GenerationFailed(f"{frames} of {self._spec.num_frames} frames came back")
         return refs
 
     async def encode(self, encoder: EncoderClient, refs: list[Any]) -> None:
@@ -137,6 +129,8 @@ class JobRun:
         here to be had, so that error goes up.
         """
         await self._progress("encode")
+        if self._pace.generated:
+            await self._db(self._forecast.save, self._forecast.generated(self._pace))
         order = await self._order()
         for attempt in range(1, ENCODE_ATTEMPTS + 1):
             try:
@@ -147,6 +141,9 @@ class JobRun:
                     raise
                 logger.warning("video_id=%s: encoder lost, trying again", self._job.id)
         await self._owned(self._store.finish, done.size_bytes)
+        self._pace.enter("saved", time.monotonic())
+        if self._pace.generated:
+            await self._db(self._forecast.save, self._forecast.encoded(self._pace))
         self._clock.record(self._spec.model)
 
     async def _note(self, event: ModelEvent) -> None:
@@ -156,7 +153,7 @@ class JobRun:
         elif isinstance(event, PhaseBegan):
             await self._progress(event.phase)
         elif isinstance(event, Step):
-            self._step = event.step
+            self._pace.step_done(event.step, time.monotonic())
             await self._progress("denoise")
         elif isinstance(event, Notice):
             self._notices.append(event.text)
@@ -172,14 +169,11 @@ class JobRun:
 
     async def _progress(self, phase: Phase) -> None:
         self._clock.enter(phase)
-        percent = BEGINS[phase]
-        if phase in ("denoise", "decode"):
-            percent += STEPS_SHARE * self._step // self._spec.total_steps
-            percent += FRAMES_SHARE * self._frames // self._spec.num_frames
+        self._pace.enter(phase, time.monotonic())
         # A second attempt does not move the bar back.
-        self._best = max(self._best, percent)
+        self._best = max(self._best, self._pace.percent)
         await self._owned(
-            self._store.progress, phase, self._best, self._step, self._spec.total_steps
+            self._store.progress, phase, self._best, self._pace.step, self._spec.total_steps
         )
 
     async def _owned(self, change: Callable[..., bool], *values: Any) -> None:

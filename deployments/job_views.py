@@ -1,6 +1,5 @@
 """What the outside sees of a job: its row, its place among the waiting, and how long it takes."""
 
-import time
 from collections.abc import Sequence
 
 from deployments.core.config import RetentionConfig
@@ -25,12 +24,12 @@ class JobViews:
 
     async def view(self, job: Job) -> JobView:
         """Return how the job stands now."""
-        position, turn_s = 0, self._dispatcher.seconds_until_free()
-        if job.status == "queued":
-            position = await self._db(self._store.position, job.number)
-        view = job_view(job, position, seconds_left(job, position, turn_s))
-        due = expires_at(job.finished_at, self._retention, pinned=job.pinned)
-        return view.model_copy(update={"expires_at": due})
+        return job_view(job).model_copy(
+            update={
+                "expires_at": expires_at(job.finished_at, self._retention, pinned=job.pinned),
+                **await self._outlook(job),
+            }
+        )
 
     async def changes(self, after: int | None) -> Changes:
         """Return what changed after the change `after`: see `JobsService.changes`."""
@@ -38,25 +37,30 @@ class JobViews:
         views = [await self.view(job) for job in jobs]
         return Changes(jobs=tuple(views), deleted=tuple(deleted), last=last, more=more)
 
+    async def _outlook(self, job: Job) -> dict[str, int | float | bool | None]:
+        """Return what the row does not say: what changes while it stays the same."""
+        forecast = self._dispatcher.forecast
+        if job.status == "queued":
+            if forecast.plan_is_old:
+                waiting = await self._db(self._store.queued)
+                forecast.plan(self._dispatcher.turns.order(waiting))
+            wait = forecast.wait(job)
+            return {
+                "queue_position": await self._dispatcher.turns.place(job.id),
+                "seconds_until_start": wait.start_s,
+                "seconds_left": wait.end_s,
+            }
+        if job.status == "in_progress":
+            return {
+                "seconds_left": forecast.seconds_left(job.id),
+                "heartbeat_at": self._dispatcher.fleet.heartbeat(job.id),
+                "stalled": forecast.is_stalled(job),
+            }
+        return {}
 
-def seconds_left(job: Job, position: int, turn_s: float) -> float | None:
-    """Return about how long the job still takes, None when it is done.
 
-    Args:
-        position: its place among the waiting.
-        turn_s: how often a model becomes free.
-    """
-    if job.status == "queued":
-        return (position + 1) * turn_s
-    if job.status != "in_progress":
-        return None
-    ran_s = time.time() - (job.started_at or time.time())
-    # The first per cents say little of the rest.
-    return ran_s * (100 - job.progress) / job.progress if job.progress >= 10 else turn_s
-
-
-def job_view(job: Job, position: int, left_s: float | None) -> JobView:
-    """Return what the outside may see of a row; `position` is its place among the waiting."""
+def job_view(job: Job) -> JobView:
+    """Return what the outside may see of a row."""
     request = job.request
     return JobView(
         id=job.id,
@@ -65,7 +69,7 @@ def job_view(job: Job, position: int, left_s: float | None) -> JobView:
         progress=job.progress,
         step=job.step,
         num_steps=job.num_steps,
-        queue_position=position,
+        queue_position=0,
         prompt=request.prompt,
         width=request.width,
         height=request.height,
@@ -89,7 +93,6 @@ def job_view(job: Job, position: int, left_s: float | None) -> JobView:
         pinned=job.pinned,
         sequence=job.sequence,
         changed_at=job.changed_at,
-        seconds_left=left_s,
     )
 
 

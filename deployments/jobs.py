@@ -120,7 +120,8 @@ class Jobs:
                 return changes
             after = changes.last  # a change that changed no row counts too
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(news.wait(), min(left, 0.5))
+                async with asyncio.timeout(min(left, 0.5)):
+                    await news.wait()
 
     async def cancel(self, job_id: str) -> JobView:
         """Stop the job: at once if it waits, within a step if it runs; nothing when it is done."""

@@ -361,16 +361,3 @@ def test_the_jobs_are_listed_with_their_places(tmp_path: Path) -> None:
                 await jobs.list_jobs(JobQuery(after="never", order="asc"))
 
     run(test())
-
-
-def test_a_job_tells_about_how_long_it_takes(tmp_path: Path) -> None:
-    """Less the nearer it is; nothing when it is done."""
-
-    async def test() -> None:
-        async with running(painter_config(tmp_path)) as jobs:
-            ids = [await make(jobs, "a steady hand") for _ in range(3)]
-            waiting = [(await jobs.get(job_id)).seconds_left for job_id in ids[1:]]
-            assert 0 < waiting[0] < waiting[1]
-            assert (await until_done(jobs, ids[0])).seconds_left is None
-
-    run(test())

@@ -81,7 +81,8 @@ class Listener:
     async def take(self) -> list[Event]:
         """Return what has happened as soon as something has; nothing after `KEEP_ALIVE_S`."""
         try:
-            await asyncio.wait_for(self._news.wait(), KEEP_ALIVE_S)
+            async with asyncio.timeout(KEEP_ALIVE_S):
+                await self._news.wait()
         except TimeoutError:
             return []
         self._news.clear()
