@@ -8,6 +8,8 @@ const STROKES = {
   pause: "M8 5v14M16 5v14",
   back: "M18 5.5v13L9 12zM6 5v14",
   forth: "M6 5.5v13l9-6.5zM18 5v14",
+  left: "M14.5 5.5L8 12l6.5 6.5",
+  right: "M9.5 5.5L16 12l-6.5 6.5",
   loop: "M17 2.5l3 3-3 3M20 5.5H8a4 4 0 0 0-4 4V11M7 21.5l-3-3 3-3M4 18.5h12a4 4 0 0 0 4-4V13",
   download: "M12 4v11M7 10.5l5 5 5-5M5 20h14",
   pin: "M8.5 3.5h7l-1 6.5 3 3.5h-11l3-3.5zM12 13.5V21",

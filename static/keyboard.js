@@ -40,8 +40,8 @@ function inSheet(key, target) {
   const player = /** @type {any} */ (document.querySelector("#sheet video-player"));
   const turn = (/** @type {string} */ name) => () =>
     /** @type {HTMLElement | null} */ (document.querySelector(`[data-turn="${name}"]`))?.click();
-  if (key === "ArrowLeft") return turn("back");
-  if (key === "ArrowRight") return turn("forth");
+  if (key === "ArrowLeft") return turn("left");
+  if (key === "ArrowRight") return turn("right");
   if (!player) return undefined;
   if (key === ",") return () => player.step(-1);
   if (key === ".") return () => player.step(1);

@@ -32,7 +32,7 @@ export async function openVideo(id, wall) {
     return ids.includes(id) ? (ids[ids.indexOf(id) + step] ?? "") : "";
   };
   const detail = h("video-detail");
-  const turns = [turn("back", "The one before", () => beside(-1)), turn("forth", "The one after", () => beside(1))];
+  const turns = [turn("left", "The one before", () => beside(-1)), turn("right", "The one after", () => beside(1))];
   show(detail, turns);
   detail.show(video);
   $(dialog, "h2").focus();

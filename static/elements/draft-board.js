@@ -57,7 +57,8 @@ class DraftBoard extends HTMLElement {
    * @param {Draft} draft
    */
   #cell(set, draft) {
-    const well = h("a", { class: "well", href: `#/videos/${draft.draft}`, "aria-label": `Draft with seed ${draft.seed}` });
+    const state = h("span", { class: "state" });
+    const well = h("a", { class: "well", href: `#/videos/${draft.draft}` }, h("span", { class: "unseen" }, `Draft with seed ${draft.seed}`), state);
     well.style.aspectRatio = `${set.recipe.width} / ${set.recipe.height}`;
     const pick = async () => {
       button.disabled = true;
@@ -91,9 +92,9 @@ class DraftBoard extends HTMLElement {
     const video = videos.get(draft.draft);
     const well = $(cell, ".well");
     if (video?.status === "completed") {
-      if (!well.querySelector("video")) well.replaceChildren(moving(video));
+      if (!well.querySelector("video")) $(well, ".state").replaceChildren(moving(video));
     } else {
-      setText(well, video ? stateOf(video) : "No longer there");
+      setText($(well, ".state"), video ? stateOf(video) : "No longer there");
     }
     $(cell, ".pick").hidden = draft.full !== "" || video?.status !== "completed";
     const full = $(cell, ".full");

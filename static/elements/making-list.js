@@ -51,11 +51,9 @@ class MakingList {
   /** @param {Video} video */
   #make(video) {
     const card = fromTemplate("running-card");
-    const well = $(card, ".well");
-    well.href = `#/videos/${video.id}`;
-    well.setAttribute("aria-label", `Watch: ${video.prompt}`);
-    well.style.aspectRatio = `${video.width} / ${video.height}`;
+    $(card, ".well").style.aspectRatio = `${video.width} / ${video.height}`;
     $(card, ".text").textContent = video.prompt;
+    $(card, ".text").href = `#/videos/${video.id}`;
     $(card, ".cancel").addEventListener("click", () => {
       const now = videos.get(video.id);
       if (now) cancel(now);

@@ -61,9 +61,7 @@ class VideoDetail extends HTMLElement {
       queueMicrotask(() => player.show([video]));
     } else if (unfinished(video)) {
       const card = h("div", { class: "running" }, ...fromTemplate("running-card").children);
-      const well = h("div", { class: "well" }, $(card, ".percent"));
-      $(card, ".well").replaceWith(well);
-      well.style.aspectRatio = `${video.width} / ${video.height}`;
+      $(card, ".well").style.aspectRatio = `${video.width} / ${video.height}`;
       $(card, ".text").remove();
       $(card, ".cancel").addEventListener("click", () => deeds.cancel(video));
       screen.append(card);
@@ -118,7 +116,7 @@ class VideoDetail extends HTMLElement {
     }
     const same = button("again", "Same again", () => this.#after(deeds.again(video)));
     const vary = button("dice", "Another seed", () => this.#after(deeds.anew(video, { seed: seed() })));
-    const go = button("picture", "Go on from the last frame", () => this.#goOn(video));
+    const go = button("picture", "Go on from its end", () => this.#goOn(video));
     return section("Make more of it", h("div", { class: "buttons" }, same, vary, go, fill), this.#remix(video));
   }
 

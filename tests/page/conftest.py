@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 import uvicorn
-from fastapi import FastAPI
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from deployments.ingress import create_app
+from tests.e2e.graph import free_port
 from tests.page.films import Film, FilmJobs
-from tests.scripted_jobs import served, service_config
+from tests.scripted_jobs import service_config
 
 CHROMIUM = shutil.which("chromium-headless-shell") or shutil.which("chromium")
 # Debian's chromium asks Google's servers when it starts; without names it cannot.
@@ -50,7 +50,7 @@ def jobs(tmp_path: Path, film: Film) -> FilmJobs:
 
 @pytest.fixture
 def url(jobs: FilmJobs) -> Iterator[str]:
-    with served(create_app(jobs, jobs.config, jobs.cards)) as address:
+    with served(jobs) as address:
         yield address
 
 
@@ -72,7 +72,12 @@ class Studio:
 
     def fill(self, prompt: str = "a red ball moving right") -> None:
         self.page.get_by_label("What should the video show?").fill(prompt)
-        self.page.get_by_label("I will use this video lawfully").check()
+        consent = self.page.get_by_label("I will use this video lawfully")
+        # On a phone the settings are folded away.
+        folded = self.page.locator("#unfold")
+        if folded.is_visible() and not consent.is_visible():
+            folded.click()
+        consent.check()
 
     def make(self, prompt: str = "a red ball moving right") -> str:
         """Send the form; returns the job's id."""
@@ -123,8 +128,10 @@ def studio(browser: Browser, url: str, jobs: FilmJobs) -> Iterator[Studio]:
 
 
 @contextmanager
-def served_at(port: int, app: FastAPI) -> Iterator[None]:
-    """Run `app` on this port in a thread; its end does not wait for streams."""
+def served(jobs: FilmJobs, port: int | None = None) -> Iterator[str]:
+    """Run the application in a thread; gives its address. Its end does not wait for streams."""
+    port = port or free_port()
+    app = create_app(jobs, jobs.config, jobs.cards)
     config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="critical")
     config.timeout_graceful_shutdown = 1
     server = uvicorn.Server(config)
@@ -133,7 +140,7 @@ def served_at(port: int, app: FastAPI) -> Iterator[None]:
     while not server.started:
         time.sleep(0.01)
     try:
-        yield
+        yield f"http://127.0.0.1:{port}"
     finally:
         server.should_exit = True
         thread.join(timeout=10)

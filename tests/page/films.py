@@ -15,8 +15,9 @@ from deployments.core.config import ServiceConfig
 from deployments.core.service import Submission, new_job_id
 from deployments.core.spec import ModelCard, VideoRequest
 from tests.scripted_jobs import MOCHI, OPENSORA, ScriptedJobs, replica
+from training.captions import caption
 from training.render import render
-from training.scenes import draw_scene
+from training.scenes import draw_scene, draw_thing
 
 EXAMPLES = (
     "a red ball moving right over the sea at sunset",
@@ -26,14 +27,23 @@ EXAMPLES = (
 
 
 class Film:
-    """A short clip and its first frame."""
+    """A short clip, its first frame, and what it shows in words."""
 
     def __init__(
-        self, background: str, width: int, height: int, num_frames: int = 48, fps: int = 24
+        self,
+        background: str,
+        width: int,
+        height: int,
+        num_frames: int = 48,
+        fps: int = 24,
+        thing: tuple[str, str, str] | None = None,
     ) -> None:
         self.width, self.height = width, height
         self.num_frames, self.fps = num_frames, fps
-        scene = draw_scene(np.random.default_rng(11), background=background)
+        rng = np.random.default_rng(11)
+        moving = draw_thing(rng, *thing) if thing else None
+        scene = draw_scene(rng, background=background, sky="sunset", thing=moving)
+        self.prompt = caption(rng, scene)
         frames = (render(scene, height, width, num_frames) * 255).astype(np.uint8)
         self.mp4 = _encoded(frames, fps)
         poster = io.BytesIO()

@@ -164,7 +164,7 @@ def test_the_last_frame_becomes_the_next_picture(studio: Studio) -> None:
     """At the size of the video, ready to be sent."""
     film = studio.jobs.film
     page = opened(studio, studio.add("a red ball by the lake"))
-    page.get_by_role("button", name="Go on from the last frame").click()
+    page.get_by_role("button", name="Go on from its end").click()
     expect(studio.sheet).to_be_hidden()
     expect(page.locator(".crop img")).to_have_attribute("alt", "The picture last-frame.png")
     expect(page.get_by_label("Width")).to_have_value(str(film.width))

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-from deployments.ingress import create_app
 from tests.e2e.graph import free_port
-from tests.page.conftest import Studio, served_at, watch
+from tests.page.conftest import Studio, served, watch
 from tests.page.films import Film, FilmJobs
 from tests.scripted_jobs import service_config
 
@@ -130,8 +129,7 @@ def test_a_restart_of_the_server_is_survived(browser: Browser, tmp_path: Path, f
     """The same address, a new process: the job that ended meanwhile is there."""
     jobs = FilmJobs(service_config(tmp_path), film)
     port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    with served_at(port, create_app(jobs, jobs.config, jobs.cards)):
+    with served(jobs, port) as url:
         context = browser.new_context()
         page = context.new_page()
         studio = Studio(context, page, url, jobs)
@@ -141,7 +139,7 @@ def test_a_restart_of_the_server_is_survived(browser: Browser, tmp_path: Path, f
     expect(page.locator("#status")).to_contain_text("does not answer", timeout=20_000)
     expect(studio.making).to_have_count(1)
     jobs.finish(job_id)
-    with served_at(port, create_app(jobs, jobs.config, jobs.cards)):
+    with served(jobs, port):
         expect(studio.tiles).to_have_count(1, timeout=20_000)
         expect(studio.making).to_have_count(0)
         expect(page.locator("#status")).to_be_hidden(timeout=20_000)

@@ -1,0 +1,77 @@
+"""Draft, pick, finish: four seeds with few steps, and one of them in full with the same seed."""
+
+import io
+
+import pytest
+from PIL import Image
+from playwright.sync_api import expect
+
+from tests.page.conftest import Studio
+from tests.page.test_picture import choose, picture
+
+pytestmark = pytest.mark.system
+
+
+def test_one_of_four_drafts_is_made_in_full(studio: Studio) -> None:
+    """The drafts differ in their seeds, the finished one in its steps."""
+    page = studio.open()
+    studio.fill("a red ball on the lake")
+    page.get_by_role("button", name="Draft four").click()
+    board = page.locator(".board li")
+    expect(board).to_have_count(4)
+    expect(page.locator("draft-board")).to_contain_text("with 5 steps each")
+    expect(board.first.locator(".state")).to_have_text("40 %")
+    drafts = list(studio.jobs.requests)
+    assert [request.num_inference_steps for request in drafts] == [5] * 4
+    assert len({request.seed for request in drafts}) == 4
+    for job_id in list(studio.jobs.jobs):
+        studio.jobs.finish(job_id)
+    expect(board.locator("video")).to_have_count(4)
+    board.nth(2).get_by_role("button", name="Make in full").click()
+    expect(board.nth(2)).to_contain_text("In full: 40 %")
+    full = studio.jobs.requests[-1]
+    assert (full.seed, full.num_inference_steps) == (drafts[2].seed, None)
+    assert (full.prompt, full.prefer_backend) == (drafts[2].prompt, drafts[2].prefer_backend)
+    page.reload()
+    expect(board.nth(2)).to_contain_text("In full: 40 %")
+    studio.jobs.finish(studio.jobs.last.id)
+    board.nth(2).get_by_role("link", name="Watch it in full").click()
+    expect(studio.sheet.locator("video")).to_be_visible()
+
+
+def test_a_locked_seed_is_the_first_draft(studio: Studio) -> None:
+    """So that one can look for something near to it."""
+    page = studio.open()
+    studio.fill()
+    page.get_by_label("Seed", exact=True).fill("77")
+    page.get_by_role("button", name="Draft four").click()
+    expect(page.locator(".board li")).to_have_count(4)
+    assert studio.jobs.requests[0].seed == 77
+
+
+def test_the_picture_of_the_drafts_is_that_of_the_finished_one(studio: Studio) -> None:
+    """Also after a reload, when each draft begins with it."""
+    page = studio.open()
+    studio.fill()
+    choose(page, picture(512, 512))
+    page.get_by_role("button", name="Draft four").click()
+    expect(page.locator(".board li")).to_have_count(4)
+    for job_id in list(studio.jobs.jobs):
+        studio.jobs.finish(job_id)
+    page.reload()
+    page.get_by_role("button", name="Make in full").first.click()
+    expect(page.locator(".board li").first).to_contain_text("In full")
+    data = studio.jobs.images[-1]
+    assert data is not None
+    assert Image.open(io.BytesIO(data)).size == (256, 256)
+
+
+def test_without_drafts_the_view_explains_itself(studio: Studio) -> None:
+    """And a failed draft says why."""
+    page = studio.open("/#/drafts")
+    expect(page.locator("draft-board")).to_contain_text("Draft four makes a prompt with four seeds")
+    studio.fill()
+    page.get_by_role("button", name="Draft four").click()
+    expect(page.locator(".board li")).to_have_count(4)
+    studio.jobs.fail(next(iter(studio.jobs.jobs)), "generation_failed", "It broke.")
+    expect(page.locator(".board li").first.locator(".state")).to_have_text("It broke.")
