@@ -56,8 +56,8 @@ def photograph(url: str, path: Path) -> None:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page(viewport={"width": 1280, "height": 860})
         page.goto(f"{url}/#/serve")
-        page.get_by_role("dialog").get_by_role("textbox").fill(token())
-        page.get_by_role("dialog").get_by_role("button").last.click()
+        page.get_by_label("Authentication Token").fill(token())
+        page.get_by_role("button", name="Submit").click()
         for name in DEPLOYMENTS:
             expect(page.get_by_text(name, exact=True).first).to_be_visible(timeout=30_000)
         page.screenshot(path=path)
