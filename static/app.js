@@ -130,7 +130,6 @@ $(document, "#sheet").addEventListener("settings", async (/** @type {CustomEvent
   location.hash = "#/";
   composer.fill(event.detail.recipe);
   if (event.detail.picture) await composer.takePicture(event.detail.picture);
-  composer.unfold(true);
   composer.focusPrompt();
 });
 $(document, "#sheet").addEventListener("compare", (/** @type {CustomEvent} */ event) => {
@@ -162,7 +161,10 @@ function begin() {
   go();
 }
 
-addEventListener("hashchange", go);
+addEventListener("hashchange", () => {
+  composer.unfold(false);
+  go();
+});
 addEventListener("pagehide", () => videos.flush());
 drawIcons(document);
 showScheme();

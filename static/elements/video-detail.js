@@ -109,14 +109,16 @@ class VideoDetail extends HTMLElement {
    */
   #more(video, made) {
     const seed = () => String(Math.floor(Math.random() * LARGEST_SEED));
-    const fill = button("sliders", "Use these settings", () => this.#tell("settings", { recipe: recipeOf(video) }));
+    const fill = button("sliders", "Use settings", () => this.#tell("settings", { recipe: recipeOf(video) }));
+    fill.title = "Puts its recipe into the composer, to be changed";
     if (!made) {
       const retry = button("again", "Try again", () => this.#after(deeds.anew(video)));
       return section("Once more", h("div", { class: "buttons" }, retry, fill));
     }
     const same = button("again", "Same again", () => this.#after(deeds.again(video)));
     const vary = button("dice", "Another seed", () => this.#after(deeds.anew(video, { seed: seed() })));
-    const go = button("picture", "Go on from its end", () => this.#goOn(video));
+    const go = button("picture", "Continue it", () => this.#goOn(video));
+    go.title = "Its last frame becomes the first picture of the next";
     return section("Make more of it", h("div", { class: "buttons" }, same, vary, go, fill), this.#remix(video));
   }
 

@@ -164,7 +164,7 @@ def test_the_last_frame_becomes_the_next_picture(studio: Studio) -> None:
     """At the size of the video, ready to be sent."""
     film = studio.jobs.film
     page = opened(studio, studio.add("a red ball by the lake"))
-    page.get_by_role("button", name="Go on from its end").click()
+    page.get_by_role("button", name="Continue it").click()
     expect(studio.sheet).to_be_hidden()
     expect(page.locator(".crop img")).to_have_attribute("alt", "The picture last-frame.png")
     expect(page.get_by_label("Width")).to_have_value(str(film.width))
@@ -182,7 +182,7 @@ def test_the_last_frame_becomes_the_next_picture(studio: Studio) -> None:
 def test_the_settings_of_a_video_fill_the_composer(studio: Studio) -> None:
     """The seed too, locked."""
     page = opened(studio, studio.add("a blue square", seed=42, prefer_backend="opensora"))
-    page.get_by_role("button", name="Use these settings").click()
+    page.get_by_role("button", name="Use settings").click()
     expect(page.get_by_label("What should the video show?")).to_have_value("a blue square")
     expect(page.get_by_label("Seed", exact=True)).to_have_value("42")
     expect(page.get_by_role("radio", name=re.compile("^opensora"))).to_be_checked()
