@@ -1,32 +1,22 @@
 """Webhooks from the row of a job to a receiver that listens."""
 
 import asyncio
-import socket
-import ssl
+import json
+import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from deployments import webhooks
-from deployments.core.config import ServiceConfig, WebhookConfig
+from deployments.core.config import ServiceConfig
 from deployments.core.deliveries import DeliveryStore, Outbox
-from deployments.core.job_store import JobStore
-from deployments.core.service import Submission
-from deployments.core.spec import VideoRequest
-from deployments.webhooks import Webhooks
 from tests.in_process import make, painter_config, running, until_done
+from tests.outbox import QUICK, cancelled_job, delivering, outbox_for, run, settle, to, until
 from tests.receiver import SECRET, Receiver, receiving
 
-QUICK = (0.01, 0.01)
-REQUEST = VideoRequest(prompt="a ball", seed=1)
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
@@ -38,50 +28,6 @@ def receiver() -> Iterator[Receiver]:
 @pytest.fixture
 def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/jobs.sqlite3"
-
-
-def run(test: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(test, 30))
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        await asyncio.sleep(0.01)
-
-
-def to(receiver: Receiver, **changes: Any) -> WebhookConfig:
-    values = {"url": f"{receiver.url}/hook", "secret": SECRET, "allow_private": True}
-    return WebhookConfig.model_validate(values | changes)
-
-
-def outbox_for(*configs: WebhookConfig) -> Outbox:
-    return Outbox([config.endpoint({}) for config in configs])
-
-
-def cancelled_job(url: str, outbox: Outbox, job_id: str = "video_1") -> DeliveryStore:
-    """End a job, so that a webhook waits; returns the table that it waits in."""
-    jobs = JobStore(url, outbox)
-    jobs.submit(Submission(job_id=job_id, request=REQUEST), ["mochi"])
-    assert jobs.request_cancel(job_id)
-    jobs.close()
-    return DeliveryStore(url)
-
-
-@asynccontextmanager
-async def delivering(
-    outbox: Outbox, store: DeliveryStore, pauses_s: Sequence[float] = QUICK
-) -> AsyncIterator[Webhooks]:
-    sender = Webhooks(outbox, store, asyncio.to_thread, pauses_s=pauses_s, poll_every_s=0.01)
-    try:
-        yield sender
-    finally:
-        await sender.close()
-
-
-async def settle(outbox: Outbox, store: DeliveryStore, pauses_s: Sequence[float] = QUICK) -> None:
-    """Deliver until nothing is left to deliver."""
-    async with delivering(outbox, store, pauses_s):
-        await until(lambda: store.count() == 0)
 
 
 def test_whoever_is_configured_hears_how_a_job_ended(tmp_path: Path, receiver: Receiver) -> None:
@@ -237,82 +183,24 @@ def test_what_waits_for_a_receiver_that_is_no_more_configured_is_dropped(
     assert receiver.received == []
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "10.0.0.7", "169.254.169.254"])
-def test_a_public_name_with_a_private_address_gets_nothing(
-    url: str, receiver: Receiver, address: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The address counts, as it is when the webhook is sent; one bad address spoils a name."""
-    port = int(receiver.url.rpartition(":")[2])
-    asked = []
-
-    async def look_up(_: object, host: str, port: int, **__: object) -> list[Any]:
-        asked.append(host)
-        addresses = ("93.184.216.34", address)
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (a, port)) for a in addresses]
-
-    monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", look_up)
-    hook = WebhookConfig(url=f"https://hooks.example.org:{port}/", secret=SECRET)
-    outbox = outbox_for(hook)
+@pytest.mark.system
+@pytest.mark.parametrize("version", ["2.54.0", "3.54.0"])
+def test_the_official_client_unwraps_a_webhook(url: str, receiver: Receiver, version: str) -> None:
+    """And refuses it when a letter was changed on the way."""
+    outbox = outbox_for(to(receiver))
     run(settle(outbox, cancelled_job(url, outbox)))
-    assert asked == ["hooks.example.org"] * 3
-    assert receiver.received == []
-
-
-def test_the_address_that_was_checked_is_the_one_that_is_used(
-    url: str, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A name is looked up once for an attempt; its own name goes into the request."""
-    port = int(receiver.url.rpartition(":")[2])
-    real, asked = asyncio.BaseEventLoop.getaddrinfo, []
-
-    async def look_up(loop: Any, host: str, port: int, **options: Any) -> list[Any]:
-        asked.append(host)
-        return await real(loop, "127.0.0.1", port, **options)
-
-    monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", look_up)
-    outbox = outbox_for(to(receiver, url=f"http://hooks.internal:{port}/hook"))
-    run(settle(outbox, cancelled_job(url, outbox)))
-    assert receiver.received[0].headers["host"] == f"hooks.internal:{port}"
-    assert asked.count("hooks.internal") == 1
-
-
-def certificate_of(name: str, folder: Path) -> ssl.SSLContext:
-    """Make a certificate that signs itself; `folder/certificate.pem` has both parts."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now)
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .sign(key, hashes.SHA256())
+    python = ROOT / f".ci-venvs/openai-{version}/bin/python"
+    assert python.exists(), f"{python} is missing: make test-system makes it"
+    program = (
+        "import json, openai, sys\n"
+        "body, headers, secret = json.load(sys.stdin)\n"
+        "hooks = openai.OpenAI(api_key='unused').webhooks\n"
+        "print(hooks.unwrap(body, headers, secret=secret).data.id)\n"
+        "try: hooks.unwrap(body.replace('video_1', 'video_2'), headers, secret=secret)\n"
+        "except openai.InvalidWebhookSignatureError: print('refused')\n"
     )
-    path = folder / "certificate.pem"
-    pem = serialization.Encoding.PEM
-    private = key.private_bytes(
-        pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    path.write_bytes(certificate.public_bytes(pem) + private)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(path)
-    return context
-
-
-@pytest.mark.parametrize(("name", "arrives"), [("hooks.internal", True), ("other.test", False)])
-def test_the_certificate_must_be_that_of_the_name(
-    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, arrives: bool
-) -> None:
-    """Though the connection goes to an address."""
-
-    async def look_up(loop: Any, host: str, port: int, **options: Any) -> list[Any]:
-        return await real(loop, "127.0.0.1", port, **options)
-
-    real = asyncio.BaseEventLoop.getaddrinfo
-    monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", look_up)
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
-    with receiving(certificate_of("hooks.internal", tmp_path)) as receiver:
-        port = receiver.url.rpartition(":")[2]
-        outbox = outbox_for(to(receiver, url=f"https://{name}:{port}/"))
-        run(settle(outbox, cancelled_job(url, outbox)))
-        assert bool(receiver.received) is arrives
+    (got,) = receiver.received
+    given = json.dumps([got.body, got.headers, SECRET])
+    command = [python, "-c", program]
+    answer = subprocess.run(command, input=given, capture_output=True, text=True, timeout=120)
+    assert answer.stdout.split() == ["video_1", "refused"], answer.stderr
