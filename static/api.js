@@ -1,5 +1,7 @@
 // The only file that talks to the server. Every failure is an ApiError with a sentence for people.
 
+import { keep, kept } from "./dom.js";
+
 /**
  * @typedef {{minimum: number, maximum: number, multiple_of: number | null}} Range
  * @typedef {{id: string, state: string, reason: string, checkpoint: string, bundled: boolean,
@@ -20,6 +22,7 @@
  *   models: Record<string, {state: string}>}} Health
  */
 
+const KEYED = "studio.keyed";
 const RETRY_FIRST_MS = 1000;
 const RETRY_LAST_MS = 10_000;
 
@@ -132,7 +135,19 @@ export const pin = (id, pinned) => call(`${address(id)}/pin`, { method: pinned ?
  * Exchange a key for a session cookie.
  * @param {string} key
  */
-export const signIn = (key) => call("/session", { method: "POST", ...json({ key }) });
+export async function signIn(key) {
+  await call("/session", { method: "POST", ...json({ key }) });
+  keep(KEYED, true);
+}
+
+/** Have the browser forget the cookie. */
+export async function signOut() {
+  await call("/session", { method: "DELETE" });
+  keep(KEYED, false);
+}
+
+/** Whether this browser has given a key. */
+export const hasKey = () => kept(KEYED) === true;
 
 /**
  * @param {string} id
@@ -162,6 +177,11 @@ export class Feed extends EventTarget {
     source.addEventListener("video", (event) => this.#take("video", event));
     source.addEventListener("deleted", (event) => this.#take("deleted", event));
     source.addEventListener("error", () => this.#lost(source));
+  }
+
+  close() {
+    this.#source?.close();
+    this.#source = null;
   }
 
   /**

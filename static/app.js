@@ -62,8 +62,9 @@ async function look() {
     const now = JSON.stringify(health.models);
     if (now !== states) await learn();
     states = now;
-  } catch {
-    message = "The service does not answer. This page goes on by itself when it is back.";
+  } catch (error) {
+    const refused = error instanceof api.ApiError && error.status === 401;
+    if (!refused) message = "The service does not answer. This page goes on by itself when it is back.";
   }
   if (!message && away) message = "No live news from the service. This page tries again by itself.";
   const note = $(document, "#status");
@@ -110,7 +111,10 @@ videos.addEventListener("change", (event) => {
   const { video, before } = /** @type {CustomEvent} */ (event).detail;
   if (video.status !== before?.status) lookSoon();
 });
-api.door.addEventListener("needed", () => askForKey(begin));
+api.door.addEventListener("needed", () => {
+  feed.close();
+  askForKey(begin);
+});
 
 // --- what the views ask for --------------------------------------------------------------
 

@@ -4,7 +4,6 @@ import * as api from "../api.js";
 import { h, keep, kept } from "../dom.js";
 
 const SINGLE_KEYS = "studio.singleKeys";
-const WITH_KEY = "studio.withKey";
 /** Keys that are pressed together, in one way or another. @type {[string[][], string][]} */
 const SHORTCUTS = [
   [[["Ctrl", "Enter"], ["⌘", "Enter"]], "Make the video"],
@@ -43,7 +42,6 @@ export function askForKey(done) {
     event.preventDefault();
     try {
       await api.signIn(field.value);
-      keep(WITH_KEY, true);
       dialog.close();
       done();
     } catch (refusal) {

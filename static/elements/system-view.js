@@ -35,6 +35,7 @@ class SystemView extends HTMLElement {
     if (!this.firstChild) {
       const links = h("p", { class: "links" }, ...elsewhere());
       this.append(h("div", { class: "heading" }, h("h2", {}, "System")), h("div", { class: "live" }), section("Elsewhere", links));
+      if (api.hasKey()) this.append(section("API key", h("p", {}, h("button", { type: "button", onclick: forgetKey }, "Forget the key"))));
     }
     const busy = health.jobs_queued + health.jobs_running ? `${health.jobs_running} in the making, ${health.jobs_queued} waiting.` : "Nothing to do.";
     $(this, ".live").replaceChildren(
@@ -105,6 +106,11 @@ const waiting = (video) =>
  * @param {...Node} children
  */
 const section = (title, ...children) => h("section", {}, h("h3", {}, title), ...children);
+
+async function forgetKey() {
+  await api.signOut();
+  location.reload();
+}
 
 function elsewhere() {
   const dashboard = `http://${location.hostname}:${DASHBOARD_PORT}`;

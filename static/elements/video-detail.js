@@ -2,7 +2,7 @@
 
 import * as api from "../api.js";
 import * as deeds from "../deeds.js";
-import { $, fromTemplate, h, kept } from "../dom.js";
+import { $, fromTemplate, h } from "../dom.js";
 import { drawIcons } from "../icons.js";
 import { frameOf } from "../picture.js";
 import { asCurl, asPython, recipeOf } from "../recipe.js";
@@ -146,7 +146,7 @@ class VideoDetail extends HTMLElement {
 
   /** @param {Video} video */
   #commands(video) {
-    const withKey = kept("studio.withKey") === true;
+    const withKey = api.hasKey();
     const text = h("pre", { tabindex: 0, "aria-label": "The command" });
     const copy = button("copy", "Copy", () => copied(text, copy));
     const show = (/** @type {string} */ command, /** @type {HTMLElement} */ chosen) => {

@@ -96,5 +96,8 @@ def test_a_key_is_asked_for_once(guarded: Studio) -> None:
     expect(guarded.tiles).to_have_count(1)
     guarded.open()
     expect(guarded.tiles).to_have_count(1)
+    page.goto(guarded.url + "/#/system")
+    page.get_by_role("button", name="Forget the key").click()
+    expect(page.get_by_label("API key")).to_be_visible()
     guarded.forgive("401")
     assert guarded.complaints == []
