@@ -105,7 +105,7 @@ class Dispatcher:
 
     async def _dispatch(self) -> None:
         waiting = await self._still_wanted(await self._db(self._store.queued))
-        metrics.record_queue(waiting, self.running)
+        metrics.record_queue([job.created_at for job in waiting], self.running)
         if waiting and not await self._db(self._room.suffices, waiting):
             return
         able = []

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from deployments.core.events import GpuMemory, Phase
-from deployments.core.job_table import Job
 
 GIB = 2**30
 # A denoising step takes from some milliseconds with a bundled checkpoint to a minute on a CPU.
@@ -149,14 +148,14 @@ METRICS: tuple[Metric, ...] = (
 )
 
 
-def record_queue(waiting: Sequence[Job], running: int) -> None:
+def record_queue(waiting_since: Sequence[float], running: int) -> None:
     """Say how long the queue is.
 
-    Args: waiting: all waiting jobs.
+    Args: waiting_since: when each waiting job came, in Unix seconds.
     """
-    oldest = min((job.created_at for job in waiting), default=None)
-    QUEUED.set(len(waiting))
-    OLDEST_QUEUED.set(0.0 if oldest is None else max(0.0, time.time() - oldest))
+    now = time.time()
+    QUEUED.set(len(waiting_since))
+    OLDEST_QUEUED.set(max(0.0, now - min(waiting_since, default=now)))
     RUNNING.set(running)
 
 
