@@ -19,6 +19,7 @@ TIMEOUT = httpx2.Timeout(60, connect=5)
 # As many as the service gives at once.
 PAGE = 100
 OWN_MACHINE = ("localhost", "127.0.0.1", "::1")
+KEY_HELP = "This command line takes it from the environment, as VIDEO_SERVICE_KEY."
 HELP = "`make serve` starts the service; --url or VIDEO_SERVICE_URL names another address."
 
 
@@ -83,9 +84,12 @@ class Video(BaseModel, frozen=True):
 
 
 class Client:
-    """The service at `url`. Every method raises `ClientError`."""
+    """The service at `url`. Every method raises `ClientError`.
 
-    def __init__(self, url: str) -> None:
+    Args: key: the API key, where the service has any.
+    """
+
+    def __init__(self, url: str, key: str = "") -> None:
         try:
             parsed = httpx2.URL(url)
         except httpx2.InvalidURL as error:
@@ -95,7 +99,10 @@ class Client:
         self._url = url.rstrip("/")
         # A proxy that the environment names does not know this machine's loopback.
         self._http = httpx2.Client(
-            base_url=self._url, timeout=TIMEOUT, trust_env=parsed.host not in OWN_MACHINE
+            base_url=self._url,
+            timeout=TIMEOUT,
+            trust_env=parsed.host not in OWN_MACHINE,
+            headers={"Authorization": f"Bearer {key}"} if key else {},
         )
 
     def __enter__(self) -> Self:
@@ -219,6 +226,8 @@ def _refusal(answer: httpx2.Response) -> ClientError:
     sentence = error.get("message") if isinstance(error, dict) else error
     if not isinstance(sentence, str):
         raise _stranger(answer)
+    if answer.status_code == HTTPStatus.UNAUTHORIZED:
+        sentence = f"{sentence} {KEY_HELP}"
     return ClientError(sentence, answer.status_code)
 
 

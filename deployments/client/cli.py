@@ -50,7 +50,11 @@ def main(arguments: list[str] | None = None) -> int:
             from deployments.client.doctor import examine
 
             return examine(options.config, Console(highlight=False, soft_wrap=True))
-        with Client(getattr(options, "url", "") or default_url()) as client:
+        if options.command == "new-key":
+            return print_new_key(options.name, console)
+        # Never an option: whoever may list this machine's processes would read it there.
+        key = os.environ.get("VIDEO_SERVICE_KEY", "")
+        with Client(getattr(options, "url", "") or default_url(), key) as client:
             return COMMANDS[options.command](client, options, console)
     except ClientError as error:
         _say(console, str(error))
@@ -111,6 +115,25 @@ def download(client: Client, options: argparse.Namespace, console: Console) -> i
     """Fetch the file of a completed video."""
     target = _checked(options.output)
     return _fetch(client, client.get(options.id), target, console)
+
+
+def print_new_key(name: str, console: Console) -> int:
+    """Make an API key: the key goes to stdout, what the config keeps of it to stderr."""
+    from deployments.core.keys import config_entry, new_key
+
+    key = new_key()
+    try:
+        entry = config_entry(name, key)
+    except ValueError as error:
+        raise ClientError(str(error)) from error
+    _say(console, "The key, shown this once; give it to its user:")
+    sys.stdout.write(f"{key}\n")
+    sys.stdout.flush()
+    _say(console, "A line for the api_keys_file:")
+    _say(console, f"{entry.name}:{entry.sha256}")
+    _say(console, "Or an entry of api_keys in the config:")
+    _say(console, f"- {{name: {entry.name}, sha256: {entry.sha256}}}")
+    return 0
 
 
 COMMANDS = {"generate": generate, "list": list_videos, "cancel": cancel, "download": download}
@@ -228,6 +251,8 @@ def _parser() -> argparse.ArgumentParser:
             default=argparse.SUPPRESS,
             help=f"where the service is; else VIDEO_SERVICE_URL, else {DEFAULT_URL}",
         )
+    new = commands.add_parser("new-key", help="make an API key, for the service's config")
+    new.add_argument("name", metavar="NAME", help="whose it is")
     doctor = commands.add_parser("doctor", help="look at this machine and say what to do")
     doctor.add_argument(
         "--config", type=Path, default=Path("config/serve.yaml"), metavar="FILE", help="the config"

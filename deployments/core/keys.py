@@ -12,6 +12,8 @@ import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from deployments.core.config import ApiKey, ServiceConfig
 from deployments.core.log import logger
 
@@ -27,6 +29,17 @@ def new_key() -> str:
 def digest(key: str) -> str:
     """Return what the config keeps of a key."""
     return hashlib.sha256(key.encode()).hexdigest()
+
+
+def config_entry(name: str, key: str) -> ApiKey:
+    """Return what the config holds of a key. Raises: ValueError: `name` cannot be a name."""
+    try:
+        return ApiKey(name=name, sha256=digest(key))
+    except ValidationError:
+        raise ValueError(
+            f"{name!r} cannot be a key's name: up to 64 letters, digits, dots, dashes and "
+            "underscores, the first one a letter or a digit"
+        ) from None
 
 
 class Keyring:

@@ -14,6 +14,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import yaml
 from fastapi import FastAPI
 from PIL import Image
 from rich.console import Console
@@ -22,8 +23,18 @@ from deployments.client import cli
 from deployments.client.api import Client
 from deployments.client.cli import main
 from deployments.client.progress import following
+from deployments.core.config import ServiceConfig
+from deployments.core.keys import Keyring, digest
+from deployments.ingress import create_app
 from tests.client.conftest import CountedJobs
-from tests.scripted_jobs import FILE_NAME, VIDEO, served
+from tests.scripted_jobs import (
+    FILE_NAME,
+    MOCHI,
+    OPENSORA,
+    VIDEO,
+    served,
+    service_config,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 GENERATE = ["generate", "a red ball", "--lawful-use-consent"]
@@ -126,7 +137,7 @@ def test_a_terminal_shows_a_bar(jobs: CountedJobs, url: str) -> None:
     terminal = Console(file=io.StringIO(), force_terminal=True, width=120)
     with Client(url) as client, following(terminal) as show:
         for progress in (20, 40):
-            jobs.set(video_id, progress=progress)
+            jobs.set(video_id, progress=progress, seconds_left=None)
             show(client.get(video_id))
             time.sleep(0.2)
         show(client.get(video_id).model_copy(update={"seconds_left": 4000}))
@@ -400,3 +411,46 @@ def test_the_entry_point_is_there() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     module, _, name = project["scripts"]["video-service"].partition(":")
     assert getattr(import_module(module), name) is main
+
+
+# --- keys --------------------------------------------------------------------------------
+
+
+def test_the_key_in_the_environment_is_sent(
+    tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it the service's sentence comes with where this program takes it from."""
+    keys = [{"name": "ada", "sha256": digest("the key")}]
+    jobs = CountedJobs(service_config(tmp_path, api_keys=keys), [MOCHI, OPENSORA])
+    with served(create_app(jobs, jobs.config, jobs.cards)) as address:
+        monkeypatch.setenv("VIDEO_SERVICE_URL", address)
+        assert main(["list"]) == 1
+        assert "An API key is needed" in (said := capsys.readouterr().err)
+        assert "VIDEO_SERVICE_KEY" in said
+        monkeypatch.setenv("VIDEO_SERVICE_KEY", "the key")
+        assert main(GENERATE) == 0
+        assert Path(FILE_NAME).read_bytes() == VIDEO
+        assert jobs.last.caller == "ada"
+
+
+def test_new_key_makes_a_key_that_the_config_takes(tmp_path: Path, capsys: Captured) -> None:
+    """The key alone is on stdout, so that a script can catch it."""
+    assert main(["new-key", "ada"]) == 0
+    said = capsys.readouterr()
+    key = said.out.strip()
+    file = tmp_path / "keys"
+    file.write_text(re.findall(r"^ada:\w+$", said.err, re.MULTILINE)[0])
+    found = yaml.safe_load(re.findall(r"^- \{.*\}$", said.err, re.MULTILINE)[0])
+    for config in (ServiceConfig(api_keys_file=str(file)), ServiceConfig(api_keys=found)):
+        owner = Keyring(config).owner_of(key)
+        assert owner is not None
+        assert owner.name == "ada"
+    assert key not in said.err
+
+
+def test_new_key_refuses_a_name_that_the_config_would(capsys: Captured) -> None:
+    """Before there is a key."""
+    assert main(["new-key", "a b"]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "cannot be a key's name" in said.err
