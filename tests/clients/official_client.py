@@ -2,6 +2,9 @@
 
     python official_client.py URL pass       every call, and the errors 400, 403 and 404
     python official_client.py URL refused    a create that meets a full queue
+    python official_client.py URL keys KEY   calls without a key, with a wrong one and with KEY
+    python official_client.py URL series N   N creates of the same contents, one after the other,
+                                             each with the client's own repetitions
 
 Ends with a line of JSON about what it saw.
 """
@@ -20,8 +23,8 @@ SMALL = {"seconds": "1", "size": "256x256"}
 AGREED = {"X-Lawful-Use-Consent": "true"}
 
 
-def connect(url: str, **options: Any) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{url}/v1", api_key="unused", **options)
+def connect(url: str, key: str = "unused", **options: Any) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{url}/v1", api_key=key, **options)
 
 
 def png(side: int = 32) -> bytes:
@@ -158,13 +161,43 @@ def fails(client: openai.OpenAI, url: str, video: Any) -> None:
     assert client.videos.list().data == []
 
 
-def main(url: str, what: str) -> None:
+def shows_its_key(url: str, key: str) -> dict[str, Any]:
+    """What it may do with its own key, and is told with another one."""
+    stranger = connect(url, "sk-wrong", default_headers=AGREED)
+    for call in (
+        lambda: stranger.videos.create(prompt="a red ball"),
+        lambda: stranger.videos.retrieve("video_none"),
+        lambda: stranger.videos.list(),
+        lambda: stranger.models.list(),
+    ):
+        error = error_of(openai.AuthenticationError, call)
+        assert (error.code, error.type) == ("unauthorized", "authentication_error"), error
+    client = connect(url, key, default_headers=AGREED)
+    video = client.videos.create_and_poll(prompt="a red ball", **SMALL)
+    assert video.status == "completed", video
+    assert [entry.id for entry in client.videos.list()] == [video.id]
+    assert len(client.videos.download_content(video.id).read()) > 100
+    return {"challenge": error.response.headers["www-authenticate"], "id": video.id}
+
+
+def asks_again(url: str, count: int) -> dict[str, Any]:
+    """The ids of the same video, made many times, whatever the client had to repeat."""
+    client = connect(url, default_headers=AGREED, max_retries=10)
+    made = [client.videos.create(prompt="a steady hand", **SMALL) for _ in range(count)]
+    return {"ids": [video.id for video in made]}
+
+
+def main(url: str, what: str, *more: str) -> None:
     client = connect(url, default_headers=AGREED)
     saw: dict[str, Any] = {"version": openai.__version__}
     if what == "refused":
         hasty = client.with_options(max_retries=0)
         error = error_of(openai.RateLimitError, hasty.videos.create, prompt="a red ball")
         saw["retry_after"] = error.response.headers["retry-after"]
+    elif what == "keys":
+        saw |= shows_its_key(url, *more)
+    elif what == "series":
+        saw |= asks_again(url, int(more[0]))
     else:
         plain, pictured = makes(client)
         for _ in range(2):
