@@ -10,6 +10,8 @@ import { videos } from "./store.js";
 const dialog = $(document, "#sheet");
 /** What had the focus before, to be given it back. @type {HTMLElement | null} */
 let before = null;
+/** The address of what is shown. */
+let shownAt = "";
 
 /** @param {string} id */
 async function known(id) {
@@ -27,6 +29,7 @@ async function known(id) {
  */
 export async function openVideo(id, wall) {
   const [video] = await Promise.all([known(id), import("./elements/video-detail.js")]);
+  if (!location.hash.includes(id)) return; // one has gone elsewhere meanwhile
   const beside = (/** @type {number} */ step) => {
     const ids = wall();
     return ids.includes(id) ? (ids[ids.indexOf(id) + step] ?? "") : "";
@@ -44,6 +47,7 @@ export async function openVideo(id, wall) {
  */
 export async function openPair(one, other) {
   const [left, right] = await Promise.all([known(one), known(other), import("./elements/compare-view.js")]);
+  if (!location.hash.includes(other)) return;
   const view = h("compare-view");
   show(view, []);
   view.show(left, right);
@@ -67,6 +71,7 @@ function turn(name, text, beside) {
 function show(content, turns) {
   const close = h("button", { type: "button", class: "tool", onclick: () => dialog.close() }, icon("close"), h("span", { class: "unseen" }, "Close"));
   dialog.replaceChildren(h("div", { class: "sheet-top" }, ...turns, close), content);
+  shownAt = location.hash;
   if (dialog.open) return;
   before = /** @type {HTMLElement | null} */ (document.activeElement);
   dialog.showModal();
@@ -78,9 +83,11 @@ export function closeSheet() {
 }
 
 dialog.addEventListener("close", () => {
+  // The event comes late: something else may be open by now.
+  if (dialog.open) return;
   document.body.append($(document, "#toasts"));
   dialog.replaceChildren();
   if (before?.isConnected) before.focus();
-  if (/^#\/(videos|compare)\//.test(location.hash)) location.hash = "#/";
+  if (location.hash === shownAt) location.hash = "#/";
 });
 dialog.addEventListener("click", (/** @type {Event} */ event) => event.target === dialog && dialog.close());

@@ -21,6 +21,8 @@ from tests.page.films import Film, FilmJobs
 from tests.scripted_jobs import service_config
 
 CHROMIUM = shutil.which("chromium-headless-shell") or shutil.which("chromium")
+# Two cores may be busy with other things.
+expect.set_options(timeout=20_000)
 # Debian's chromium asks Google's servers when it starts; without names it cannot.
 FLAGS = ["--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1 , EXCLUDE localhost"]
 
@@ -119,7 +121,7 @@ def studio(browser: Browser, url: str, jobs: FilmJobs) -> Iterator[Studio]:
     """A fresh page; what it writes to the console and requests to elsewhere fail the test."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, locale="en-GB")
     page = context.new_page()
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(20_000)
     it = Studio(context, page, url, jobs)
     watch(it)
     yield it
