@@ -62,7 +62,8 @@ def build(config: ServiceConfig) -> Application:
     return _deployment(
         serve.ingress()(Ingress),
         "ingress",
-        max_ongoing_requests=200,
+        # Every open page holds one for its stream of events, and no page may keep others out.
+        max_ongoing_requests=1000,
         ray_actor_options={"num_cpus": 0.1, **ON_HEAD},
     ).bind(jobs, config, cards)
 

@@ -24,7 +24,7 @@ from deployments.core.events import Changes, JobPage, JobView, ServiceState
 from deployments.core.log import logger
 from deployments.core.service import JobQuery, JobsService, Submission
 from deployments.core.spec import ModelCard
-from deployments.lost import cause_of, is_away, is_stopping
+from deployments.lost import cause_of, is_away, is_replaced, is_stopping
 from deployments.routes import (
     events,
     generate,
@@ -168,7 +168,7 @@ class Ingress:
             self._config,
             self._cards,
             echo_request_id=False,
-            is_stopping=is_stopping,
+            is_stopping=is_replaced,
         )
 
 

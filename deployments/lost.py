@@ -3,6 +3,11 @@
 Imports Ray only when asked, so that the tests of the API need none.
 """
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ray.serve.schema import ApplicationStatusOverview
+
 
 def cause_of(error: BaseException) -> BaseException:
     """Return what was raised in the other process: Ray wraps it once per process it passed."""
@@ -43,13 +48,30 @@ def is_stopping() -> bool:
 
     Serve breaks off the requests of an ingress that it stops, which looks like clients leaving.
     """
+    app = _application()
+    return app is None or app.status in ("DELETING", "DEPLOYING")
+
+
+def is_replaced() -> bool:
+    """Whether this replica itself is being ended or replaced, so that nothing may hold it up: Serve
+    waits for every request of a replica that it ends, and tells the replica nothing."""
+    from ray import serve
+
+    app = _application()
+    if app is None or app.status == "DELETING":
+        return True
+    mine = app.deployments.get(serve.get_replica_context().deployment)
+    return mine is None or mine.status == "UPDATING"
+
+
+def _application() -> "ApplicationStatusOverview | None":
+    """Return how this replica's application stands; None when it, or the controller, is gone."""
     from ray import serve
     from ray.exceptions import RayError
     from ray.serve.exceptions import RayServeException
 
     name = serve.get_replica_context().app_name
     try:
-        app = serve.status().applications.get(name)
+        return serve.status().applications.get(name)
     except (RayError, RayServeException):
-        return True  # the controller is gone already
-    return app is None or app.status in ("DELETING", "DEPLOYING")
+        return None

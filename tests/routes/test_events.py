@@ -1,16 +1,11 @@
 """`/v1/events`: the state of jobs after each change, for whoever listens."""
 
-import contextlib
 import hashlib
-import json
-import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -18,74 +13,8 @@ import pytest
 from deployments.ingress import create_app
 from deployments.routes import feed, listener
 from deployments.routes.feed import Feed
+from tests.event_stream import WITHIN_S, Stream, until
 from tests.scripted_jobs import ScriptedJobs, form, served, service_config
-
-WITHIN_S = 5
-
-
-@dataclass
-class Stream:
-    """A client that reads a stream of events in a thread, as a browser does."""
-
-    url: str
-    headers: dict[str, str] = field(default_factory=dict)
-    events: list[dict[str, Any]] = field(default_factory=list)
-    comments: int = 0
-    last_id: str = ""
-    retry_ms: int = 0
-    status: int = 0
-    ended: bool = False
-
-    @contextmanager
-    def reading(self) -> Iterator["Stream"]:
-        with (
-            httpx.Client(timeout=30) as client,
-            client.stream("GET", self.url, headers=self.headers) as answer,
-        ):
-            self.status = answer.status_code
-            reader = threading.Thread(target=self._read, args=(answer,), daemon=True)
-            reader.start()
-            yield self
-            # Closing alone would not wake the reader, and so not reach the server.
-            connection = answer.extensions["network_stream"].get_extra_info("socket")
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-            reader.join(WITHIN_S)
-
-    def until(self, count: int) -> list[dict[str, Any]]:
-        """Return the events when there are so many."""
-        until(lambda: len(self.events) >= count)
-        return self.events
-
-    def until_end(self) -> list[dict[str, Any]]:
-        until(lambda: self.ended)
-        return self.events
-
-    def until_id(self, last_id: int) -> None:
-        until(lambda: self.last_id == str(last_id))
-
-    def _read(self, answer: httpx.Response) -> None:
-        try:
-            block: dict[str, str] = {}
-            for line in answer.iter_lines():
-                name, _, value = line.partition(": ")
-                if line.startswith(":"):
-                    self.comments += 1
-                elif line:
-                    block[name] = value
-                else:
-                    self._dispatch(block)
-                    block = {}
-            self.ended = True
-        except (httpx.HTTPError, httpx.StreamError):
-            pass  # the test has closed it
-
-    def _dispatch(self, block: dict[str, str]) -> None:
-        self.retry_ms = int(block.get("retry", self.retry_ms))
-        self.last_id = block.get("id", self.last_id)
-        if "data" in block:
-            event = {"event": block["event"], "id": block.get("id")}
-            self.events.append(event | {"data": json.loads(block["data"])})
 
 
 @dataclass
@@ -102,7 +31,7 @@ class Service:
         assert answer.status_code == 200, answer.text
         return answer.json()["id"]
 
-    def stream(self, path: str = "/v1/events", **headers: str) -> "Stream":
+    def stream(self, path: str = "/v1/events", **headers: str) -> Stream:
         names = {name.replace("_", "-"): value for name, value in headers.items()}
         return Stream(self.url + path, names)
 
@@ -124,13 +53,6 @@ def serving(folder: Path, **settings: object) -> Iterator[Service]:
 def service(tmp_path: Path) -> Iterator[Service]:
     with serving(tmp_path) as opened:
         yield opened
-
-
-def until(done: Callable[[], object]) -> None:
-    deadline = time.monotonic() + WITHIN_S
-    while not done() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert done()
 
 
 def test_a_stream_begins_with_every_video_that_is_not_done(service: Service) -> None:
