@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -489,7 +490,13 @@ def test_respond_async_refuses_like_the_other_way(api: Api) -> None:
     refused(answer, 400)
 
 
-async def post_and_leave(app: Any, jobs: ScriptedJobs, *, by_cancel: bool) -> list[str]:
+async def post_and_leave(
+    app: Any,
+    jobs: ScriptedJobs,
+    *,
+    by_cancel: bool,
+    headers: Sequence[tuple[bytes, bytes]] = (),
+) -> list[str]:
     """Post a form as a server would, and go away once the job runs; returns what was sent back."""
     body = b"prompt=a+red+ball&lawful_use_consent=true"
     scope = {
@@ -504,6 +511,7 @@ async def post_and_leave(app: Any, jobs: ScriptedJobs, *, by_cancel: bool) -> li
         "headers": [
             (b"host", b"localhost"),
             (b"content-type", b"application/x-www-form-urlencoded"),
+            *headers,
         ],
     }
     sent: list[str] = []
