@@ -22,6 +22,8 @@ from deployments.served import ServedJobs, ServedVideoModel
 from deployments.video_model import backend_class
 
 SHUTDOWN_S = 15
+# How soon Serve notices that a replica has died; its own default is 10.
+HEALTH_CHECK_EVERY_S = 2
 # These three share the head node's disk and database; models run on any node.
 ON_HEAD = {"resources": {"node:__internal_head__": 0.001}}
 
@@ -84,4 +86,9 @@ def gpu_share(model: ModelConfig, free_gpus: float) -> float:
 
 
 def _deployment(plain: type, name: str, **options: Any) -> Any:
-    return serve.deployment(name=name, graceful_shutdown_timeout_s=SHUTDOWN_S, **options)(plain)
+    return serve.deployment(
+        name=name,
+        graceful_shutdown_timeout_s=SHUTDOWN_S,
+        health_check_period_s=HEALTH_CHECK_EVERY_S,
+        **options,
+    )(plain)

@@ -29,6 +29,9 @@ DASHBOARD_LINE = re.compile(r"(?:dashboard at|Dashboard:?)\s+\S*?(127\.0\.0\.1:\
 TOKEN_FILE = Path("~/.ray/auth_token")
 DEPLOY_TIMEOUT_S = 300
 STOP_TIMEOUT_S = 30
+# Serve takes its HTTP proxy for dead after three failed looks, 10 s apart by its default: half a
+# minute without an answer. The operator's own environment has the last word.
+PATIENCE = {"RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2"}
 
 
 def main() -> int:
@@ -82,6 +85,7 @@ class Service:
     def run(self) -> int:
         """Start, watch, and return the exit status: 0 after Ctrl-C, 1 when the deploy failed."""
         environment = {
+            **PATIENCE,
             **os.environ,
             "RAY_ADDRESS": "local",  # a stale cluster of somebody else is never picked up
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # Ray's own ports stay on the loopback

@@ -17,8 +17,10 @@ import psutil
 import yaml
 
 from deployments.core.config import ModelConfig, ServiceConfig
+from deployments.launch import PATIENCE
 
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray's own ports stay on the loopback
+os.environ.update(PATIENCE)
 
 ROOT = Path(__file__).resolve().parents[2]
 PAINTER_CHECKPOINT = ROOT / "tests/data/painter"
