@@ -177,7 +177,7 @@ async def _answer(
             url.copy_with(host=address),
             content=delivery.body,
             headers=headers,
-            extensions={"sni_hostname": url.host},
+            extensions={"sni_hostname": url.raw_host.decode()},
         )
         try:
             response = await http.send(request, stream=True)
@@ -194,7 +194,7 @@ async def _addresses(endpoint: Endpoint, url: httpx2.URL) -> list[str]:
     """Look the host up. Raises Undelivered when one of its addresses is not to be sent to."""
     port = url.port or {"http": 80, "https": 443}[url.scheme]
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(url.host, port, type=socket.SOCK_STREAM)
+    found = await loop.getaddrinfo(url.raw_host.decode(), port, type=socket.SOCK_STREAM)
     addresses = list(dict.fromkeys(str(info[4][0]) for info in found))
     for address in addresses:
         if reason := endpoint.refusal(address):
