@@ -54,9 +54,9 @@ def photograph(url: str, path: Path) -> None:
     """Log in as a person does, open Serve, and take its picture when every deployment is there."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1280, "height": 860})
+        page = browser.new_page(viewport={"width": 1280, "height": 880})
         page.goto(f"{url}/#/serve")
-        page.get_by_label("Authentication Token").fill(token())
+        page.get_by_placeholder("Enter your authentication token").fill(token())
         page.get_by_role("button", name="Submit").click()
         for name in DEPLOYMENTS:
             expect(page.get_by_text(name, exact=True).first).to_be_visible(timeout=30_000)
