@@ -13,12 +13,15 @@ from deployments.core.networks.model import Clip, ModelFigures
 CARDS_GB = (12, 16, 24, 48, 80)
 # The driver's own part of a card.
 RESERVED_GB = 0.5
-MODES = {
+# From fast to slow; those that no replica runs yet carry a star.
+TODAY = {
     "all resident": Mode(),
-    "text on CPU": Mode(text_on_gpu=False),
+    "text on the CPU": Mode(text_on_gpu=False),
     "in turns": Mode(text_on_gpu=False, take_turns=True),
-    "fp8, in turns": Mode(text_on_gpu=False, take_turns=True, transformer="fp8"),
-    "streamed, in turns": Mode(text_on_gpu=False, take_turns=True, transformer="streamed"),
+}
+PLANNED = {
+    "fp8*": Mode(text_on_gpu=False, take_turns=True, transformer="fp8"),
+    "streamed*": Mode(text_on_gpu=False, take_turns=True, transformer="streamed"),
 }
 
 
@@ -59,38 +62,44 @@ FAMILIES = (
 
 
 def print_recipes() -> None:
-    """Print what each clip takes in each mode, by phase, and the longest clip of each card."""
+    """Print what each clip takes in each mode, by phase, and which mode serves it on each card."""
     for family in FAMILIES:
-        print(f"\n{family.name}: GB to denoise / to decode, overhead included\n")
-        titles = [f"{_name(clip)}{' low_vram' if low else ''}" for clip, low in family.clips]
-        print(f"| mode | {' | '.join(titles)} |")
-        print("|---" * (len(titles) + 1) + "|")
-        for title, mode in MODES.items():
-            cells = [_by_phase(family.figures, clip, mode, low) for clip, low in family.clips]
-            print(f"| {title} | {' | '.join(cells)} |")
-        print(f"\n{family.name}: most frames at the size of the clip, by card\n")
-        print(f"| card, GB | mode | {' | '.join(titles)} |")
-        print("|---" * (len(titles) + 2) + "|")
-        for card in CARDS_GB:
-            for title, mode in MODES.items():
-                cells = [_most_frames(family, clip, mode, low, card) for clip, low in family.clips]
-                if any(cell != "-" for cell in cells):
-                    print(f"| {card} | {title} | {' | '.join(cells)} |")
+        titles = [f"{_name(clip)}{', low_vram' if low else ''}" for clip, low in family.clips]
+        for first in ("denoise / decode, GB", "card, GB"):
+            print(f"\n| {family.name}: {first} | {' | '.join(titles)} |")
+            print("|---" * (len(titles) + 1) + "|")
+            if first == "card, GB":
+                for card_gb in CARDS_GB:
+                    cells = [_on_card(family, *case, card_gb) for case in family.clips]
+                    print(f"| {card_gb} | {' | '.join(cells)} |")
+                continue
+            for title, mode in (TODAY | PLANNED).items():
+                cells = [_by_phase(family.figures, *case, mode) for case in family.clips]
+                print(f"| {title} | {' | '.join(cells)} |")
 
 
-def _by_phase(figures: ModelFigures, clip: Clip, mode: Mode, low_vram: bool) -> str:
+def _by_phase(figures: ModelFigures, clip: Clip, low_vram: bool, mode: Mode) -> str:
     taken = {phase.name: phase.total_gb for phase in phases(figures, clip, mode, low_vram=low_vram)}
     return f"{taken['denoise']:.1f} / {taken['decode']:.1f}"
 
 
-def _most_frames(family: Family, clip: Clip, mode: Mode, low_vram: bool, card_gb: int) -> str:
-    """Return the most frames, up to those of `clip`, that fit on the card; "-" for none."""
-    for num_frames in range(clip.num_frames, 0, -family.frame_step):
-        shorter = Clip(clip.width, clip.height, num_frames)
-        need_gb = peak_gb(family.figures, shorter, mode, low_vram=low_vram)
-        if need_gb <= card_gb - RESERVED_GB:
-            return str(num_frames)
-    return "-"
+def _on_card(family: Family, clip: Clip, low_vram: bool, card_gb: int) -> str:
+    """Return the fastest mode that serves the clip; where none of today's does, how many of its
+    frames the smallest of them does, and the fastest planned one."""
+
+    def fits(num_frames: int, mode: Mode) -> bool:
+        made = Clip(clip.width, clip.height, num_frames)
+        taken_gb = peak_gb(family.figures, made, mode, low_vram=low_vram)
+        return taken_gb <= card_gb - RESERVED_GB
+
+    for title, mode in TODAY.items():
+        if fits(clip.num_frames, mode):
+            return title
+    title, mode = list(TODAY.items())[-1]
+    lengths = range(clip.num_frames, 1, -family.frame_step)
+    partly = [f"{n} frames {title}" for n in lengths if fits(n, mode)][:1]
+    planned = [title for title, mode in PLANNED.items() if fits(clip.num_frames, mode)][:1]
+    return "; ".join(partly + planned) or "-"
 
 
 def _name(clip: Clip) -> str:

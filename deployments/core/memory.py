@@ -153,7 +153,7 @@ def _is_on_gpu(network: str, phase: PhaseName, mode: Mode, low_vram: bool) -> bo
         return True
     if mode.transformer == "streamed" or mode.take_turns:
         return False
-    # Where it rests on the GPU between jobs, it makes room at the end of a phase, not before.
+    # Between jobs it rests on the GPU, and makes room for what comes after the text.
     return phase == "text" or not low_vram
 
 
@@ -161,8 +161,8 @@ def transformer_bytes(counts: Counts, mode: Mode) -> int:
     """Return what the transformer's weights take of the GPU while it works.
 
     Streamed, the GPU holds what is outside of the blocks, the block that works and the next:
-    diffusers 0.42.1 hooks/group_offloading.py, block level with a stream (a block is brought before
-    the one ahead of it works, and is let go after its own work). In 8 bits, norms and the outermost
+    diffusers 0.42.1 hooks/group_offloading.py, block level with a stream (the next block is
+    brought before one works, which is let go afterwards). In 8 bits, norms and the outermost
     layers keep their dtype: hooks/layerwise_casting.py.
     """
     itemsize = ITEMSIZES[mode.dtype]

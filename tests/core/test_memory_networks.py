@@ -240,6 +240,22 @@ def test_what_is_streamed_or_stored_in_8_bits_is_exact(figures: Any, network: An
     assert figures.num_in_largest_layer() == max(in_8_bits)
 
 
+def test_a_downloaded_checkpoint_is_read_where_it_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the hub's cache, by its hub id."""
+    repository = tmp_path / "models--somebody--mochi"
+    part = repository / "snapshots" / "abc" / "transformer"
+    part.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("abc")
+    config = {"_class_name": "MochiTransformer3DModel", "num_layers": 42}
+    (part / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    pruned = read_network(MochiTransformer, "somebody/mochi", "transformer")
+    assert pruned == replace(MOCHI, num_layers=42)
+
+
 def test_a_configuration_without_a_key_is_refused_by_name() -> None:
     """transformers' defaults are of other networks; a checkpoint not on this disk is said too."""
     config = json.loads((BUNDLED_DIR / "mochi-tiny/text_encoder/config.json").read_text())
