@@ -26,7 +26,7 @@ import psutil
 
 from benchmarks.running import print_table, running_graph, shipped_config
 from deployments.core.checkpoints import choose_checkpoint
-from deployments.core.events import JobView, Phase
+from deployments.core.events import Decoded, JobView, Phase, Step
 from deployments.core.spec import VideoRequest, resolve
 from deployments.video_model import Backend, backend_class
 
@@ -138,14 +138,17 @@ def loaded(model: str) -> Iterator[tuple[Backend, VideoRequest, Any]]:
 
 
 def longest_step(model: str) -> float:
-    """Return the seconds of the longest single step or decode chunk of the long clip."""
+    """Return the seconds of the longest single step or decode chunk of the long clip, made for the
+    second time: the first one of a process is slower."""
     with loaded(model) as (backend, request, card):
-        work, longest = backend.generate(resolve(request, card), None), 0.0
-        while True:
+        for _ in range(2):
+            work, longest = backend.generate(resolve(request, card), None), 0.0
             began = time.monotonic()
-            if next(work, None) is None:
-                return longest
-            longest = max(longest, time.monotonic() - began)
+            while (event := next(work, None)) is not None:
+                if isinstance(event, Step | Decoded):
+                    longest = max(longest, time.monotonic() - began)
+                began = time.monotonic()
+        return longest
 
 
 def measure(bench: Bench, model: str, count: int, rng: random.Random) -> list[Cancel]:
