@@ -81,14 +81,22 @@ async function learn() {
 
 /** What ended while nobody could tell. */
 async function catchUp() {
-  await wall.reload();
-  for (const { id } of videos.unfinished) {
-    const asOf = performance.now();
-    try {
-      videos.put(await api.video(id), asOf);
-    } catch (error) {
-      if (error instanceof api.ApiError && error.status === 404) videos.drop(id);
-    }
+  try {
+    await wall.catchUp();
+    for (const { id } of videos.unfinished) await refresh(id);
+  } catch (error) {
+    complain(error);
+  }
+}
+
+/** @param {string} id */
+async function refresh(id) {
+  const asOf = performance.now();
+  try {
+    videos.put(await api.video(id), asOf);
+  } catch (error) {
+    if (!(error instanceof api.ApiError && error.status === 404)) throw error;
+    videos.drop(id);
   }
 }
 

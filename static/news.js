@@ -2,6 +2,7 @@
 
 import { $, keep, kept } from "./dom.js";
 import { videos } from "./store.js";
+import { toast } from "./toasts.js";
 import { failure } from "./words.js";
 
 /** @typedef {import("./api.js").Video} Video */
@@ -39,9 +40,9 @@ export function tell(video) {
 async function ask() {
   const on = !wanted();
   if (on && (await Notification.requestPermission()) !== "granted") {
-    button.title = "The browser does not allow notifications from here.";
+    toast("This browser does not allow notifications from here.");
   }
-  keep(STORE, on);
+  keep(STORE, on && Notification.permission === "granted");
   button.setAttribute("aria-pressed", String(wanted()));
 }
 

@@ -30,7 +30,9 @@ const TEXTS = ["negative_prompt", "quality"];
  * @returns {Recipe}
  */
 export function recipeOf(video) {
-  const told = /** @type {Record<string, any>} */ (/** @type {unknown} */ (video));
+  const steps = video.num_steps && video.segments ? video.num_steps / video.segments : null;
+  /** @type {Record<string, any>} */
+  const told = { num_inference_steps: steps, ...video };
   const known = FIELDS.filter((name) => told[name] !== undefined && told[name] !== null);
   return Object.fromEntries(known.map((name) => [name, String(told[name])]));
 }

@@ -14,6 +14,8 @@ import { makeTile, play, showTile, stop } from "./video-tile.js";
  */
 
 const PAGE = 24;
+/** How far below the screen the end of the wall may be before more is fetched, in pixels. */
+const AHEAD = 600;
 const TYPING_MS = 250;
 
 class VideoWall extends HTMLElement {
@@ -40,7 +42,7 @@ class VideoWall extends HTMLElement {
     }
     const more = $(this, ".more");
     more.addEventListener("click", () => this.#load());
-    new IntersectionObserver((seen) => seen[0].isIntersecting && this.#load(), { rootMargin: "600px" }).observe(more);
+    new IntersectionObserver((seen) => seen[0].isIntersecting && this.#load(), { rootMargin: `${AHEAD}px` }).observe(more);
     videos.addEventListener("change", (event) => this.#take(/** @type {CustomEvent} */ (event).detail));
     videos.addEventListener("gone", (event) => this.#drop(/** @type {CustomEvent} */ (event).detail));
     this.addEventListener("pair", (event) => this.#pair(/** @type {CustomEvent} */ (event).detail));
@@ -86,6 +88,7 @@ class VideoWall extends HTMLElement {
   async #load(fresh = false) {
     if (this.#loading || !this.#hasMore) return;
     const turn = this.#turn;
+    let loaded = false;
     this.#loading = true;
     try {
       const asOf = performance.now();
@@ -94,6 +97,7 @@ class VideoWall extends HTMLElement {
       if (fresh) this.#clear(new Set(page.data.map((video) => video.id)));
       this.#after = page.last_id ?? "";
       this.#hasMore = page.has_more;
+      loaded = true;
       for (const video of page.data) {
         if (!this.#ranks.has(video.id)) this.#ranks.set(video.id, this.#ranks.size);
         videos.put(video, asOf);
@@ -101,12 +105,21 @@ class VideoWall extends HTMLElement {
       }
       if (fresh && this.#query.search) announce(`${this.#tiles.size}${page.has_more ? " or more" : ""} videos found.`);
     } catch (error) {
-      this.#hasMore = false;
       if (!(error instanceof api.ApiError && [0, 401].includes(error.status))) complain(error);
     } finally {
       if (turn === this.#turn) this.#loading = false;
     }
     this.#showEnd();
+    // The observer tells of changes only: on a tall screen the end may still be in sight.
+    const more = $(this, ".more").getBoundingClientRect();
+    if (turn === this.#turn && loaded && more.height && more.top < innerHeight + AHEAD) this.#load();
+  }
+
+  /** Take in what is new, when the news did not come through; what is there stays where it is. */
+  async catchUp() {
+    if (!this.#tiles.size) return this.reload();
+    const asOf = performance.now();
+    for (const video of (await api.list({ ...this.#query, limit: PAGE })).data) videos.put(video, asOf);
   }
 
   /** @param {Set<string>} stay */
@@ -251,10 +264,11 @@ class VideoWall extends HTMLElement {
  */
 function invitation(examples, demo, offer) {
   const buttons = examples.map((prompt) => h("button", { type: "button", onclick: () => offer(prompt) }, prompt));
-  const known = "The loaded checkpoints are the small demo ones: they know a drawn world of balls, squares and triangles.";
+  const known = "The loaded checkpoints are the small demo ones: they know a drawn world of balls, squares and triangles. ";
+  const more = h("a", { href: "#/system" }, "How to get the published ones");
   return [
     h("p", { class: "lead" }, "Describe a scene, press Make, and watch it appear here."),
-    ...(demo ? [h("p", { class: "hint" }, known)] : []),
+    ...(demo ? [h("p", { class: "hint" }, known, more)] : []),
     ...(buttons.length ? [h("p", { class: "hint" }, "To begin, take one of these:"), h("div", { class: "examples" }, ...buttons)] : []),
   ];
 }

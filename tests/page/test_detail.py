@@ -106,10 +106,8 @@ def test_the_curl_command_makes_the_same_video(studio: Studio) -> None:
     assert shlex.split(command)[0] == "curl"
     done = subprocess.run(["sh", "-c", f"{command} -s"], capture_output=True, check=True)
     assert b'"object":"video"' in done.stdout
-    first, second = studio.jobs.requests
-    assert second.model_dump(exclude={"prefer_backend"}) == first.model_dump(
-        exclude={"prefer_backend"}
-    )
+    first, second = studio.jobs.jobs.values()
+    assert second.spec == first.spec
 
 
 def test_the_python_program_uses_the_official_client(studio: Studio, tmp_path: Path) -> None:

@@ -50,6 +50,12 @@ def _of(studio: Studio, status: str) -> list[str]:
     return [job.id for job in studio.jobs.jobs.values() if job.status == status]
 
 
+def first(studio: Studio) -> None:
+    """Before there is any video; the others come after it."""
+    studio.open("/#/")
+    expect(studio.page.locator(".empty")).to_be_visible()
+
+
 def wall(studio: Studio) -> None:
     studio.open("/#/")
     expect(studio.tiles).to_have_count(len(SCENES) + 1)
@@ -109,7 +115,15 @@ def shortcuts(studio: Studio) -> None:
     studio.page.get_by_role("button", name="Keyboard shortcuts").click()
 
 
+def key(studio: Studio) -> None:
+    studio.open("/#/")
+    dialogs = "import('/static/elements/dialogs.js')"
+    studio.page.evaluate(f"{dialogs}.then(({{ askForKey }}) => askForKey(() => {{}}))")
+    expect(studio.page.get_by_label("API key")).to_be_visible()
+
+
 VIEWS: dict[str, Callable[[Studio], None]] = {
+    "first": first,
     "wall": wall,
     "composer": composer,
     "detail": detail,
@@ -118,5 +132,6 @@ VIEWS: dict[str, Callable[[Studio], None]] = {
     "compare": compare,
     "system": system,
     "shortcuts": shortcuts,
+    "key": key,
     "drafts": drafts,
 }
