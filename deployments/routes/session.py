@@ -18,7 +18,7 @@ from deployments.routes.wire import error_docs
 
 router = APIRouter(tags=["system"])
 
-MAX_BYTES = 4096
+MAX_BYTES = 4096  # of JSON: a character may take twelve
 
 
 class KeyForm(BaseModel):
@@ -27,7 +27,7 @@ class KeyForm(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     key: Annotated[
-        str, Field(min_length=1, max_length=1000, description="The API key.", examples=["vs_..."])
+        str, Field(min_length=1, max_length=256, description="The API key.", examples=["vs_..."])
     ]
 
 
@@ -61,7 +61,7 @@ async def begin(request: Request, response: Response, door: DoorDep) -> None:
     if (entry := door.callers.keys.owner_of(form.key)) is None:
         raise Unauthorized("This API key is not known here.")
     token = door.callers.sessions.open(entry)
-    response.set_cookie(COOKIE, token, max_age=LASTS_S, **_attributes(request))
+    _set_cookie(request, response, token, LASTS_S)
 
 
 @router.delete(
@@ -69,11 +69,13 @@ async def begin(request: Request, response: Response, door: DoorDep) -> None:
 )
 async def end(request: Request, response: Response) -> None:
     """Have the browser forget its cookie; without one nothing happens."""
-    response.delete_cookie(COOKIE, **_attributes(request))
+    _set_cookie(request, response, "", 0)
 
 
-def _attributes(request: Request) -> dict[str, object]:
+def _set_cookie(request: Request, response: Response, value: str, lasts_s: int) -> None:
     # Behind a reverse proxy only its word tells; a client that lies here harms itself alone.
     forwarded = request.headers.get("x-forwarded-proto", "").split(",")[0].strip()
     secure = "https" in (request.url.scheme, forwarded)
-    return {"httponly": True, "samesite": "strict", "secure": secure, "path": "/"}
+    response.set_cookie(
+        COOKIE, value, max_age=lasts_s, path="/", httponly=True, samesite="strict", secure=secure
+    )
