@@ -4,9 +4,9 @@
     python -m benchmarks.gpu_mochi --tiny        the same code with small networks on the CPU
 
 Speed and memory do not depend on the values of the weights. The text encoder is left out: prompts
-are random embeddings. Writes JSON: seconds a step, peak memory by phase, and the constants that
-`deployments/core/memory.py` takes. Needs about 60 GiB of GPU memory for the stock decode; if there
-is less, that case says so.
+are random embeddings. Writes JSON: seconds a step, peak memory by phase, and the activations a
+token and a pixel, to hold against `docs/memory.md`. Needs about 60 GiB of GPU memory for the stock
+decode; if there is less, that case says so.
 """
 
 import argparse
@@ -202,8 +202,8 @@ def _phase(measured: dict[str, Any], times: list[float] | None = None) -> dict[s
     return phase
 
 
-def constants(bench: Bench, results: dict[str, Any], weights_gib: float) -> dict[str, float]:
-    """Return what the memory plan takes as constants, as measured here."""
+def activations(bench: Bench, results: dict[str, Any], weights_gib: float) -> dict[str, float]:
+    """Return what is alive beside the weights, in the units of the memory plan's formulas."""
     denoising = results["denoise"].get("peak_gib", 0.0) - weights_gib
     decoding = results["decode"].get("peak_gib", 0.0) - weights_gib
     return {
@@ -234,7 +234,7 @@ def main(arguments: list[str] | None = None) -> int:
         "weights_gib": round(weights_gib, 3),
         "ours": mine,
         "stock": stock(bench),
-        "constants": constants(bench, mine, weights_gib) if bench.device != "cpu" else {},
+        "activations": activations(bench, mine, weights_gib) if bench.device != "cpu" else {},
     }
     print(json.dumps(result, indent=1))
     if options.out:

@@ -7,7 +7,6 @@ missing, left over or of another shape is an error that names it.
 import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -60,18 +59,6 @@ class Family:
         for name in self.tokenizers:
             parts[name] = AutoTokenizer.from_pretrained(folder / name, local_files_only=True)
         return parts
-
-    def weights_gb(self, source: str, dtype: torch.dtype) -> dict[str, float]:
-        """Return the size in GiB of each network once loaded, as `<part>_gb`, from the headers.
-
-        Raises: FileNotFoundError, ValueError: as `load`.
-        """
-        folder = local_folder(source)
-        self.check_folder(folder)
-        return {
-            f"{name}_gb": _num_weights(folder / name, dtype) * dtype.itemsize / 2**30
-            for name in self.networks
-        }
 
     def verify(self, folder: Path) -> None:
         """Raise as `load` does unless every network finds its weights; needs no memory for them."""
@@ -133,10 +120,6 @@ def weight_shapes(network: torch.nn.Module) -> dict[str, tuple[int, ...]]:
         for name, weight in network.state_dict().items()
         if name != "encoder.embed_tokens.weight"
     }
-
-
-def _num_weights(folder: Path, dtype: torch.dtype) -> int:
-    return sum(prod(shape) for shape in _stored_shapes(folder, dtype).values())
 
 
 def _stored_shapes(folder: Path, dtype: torch.dtype) -> dict[str, tuple[int, ...]]:

@@ -4,7 +4,6 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from diffusers import AutoencoderKLMochi, MochiTransformer3DModel
 from transformers import PreTrainedTokenizerBase, T5EncoderModel
 
@@ -39,11 +38,6 @@ def load(source: str, device: str, *, on_cpu: Collection[str] = ()) -> MochiPart
     decode_latents); T5 in bfloat16 is what diffusers' documentation of Mochi loads.
     """
     return MochiParts(**MOCHI.load(source, device, on_cpu))
-
-
-def weights_gb(source: str, dtype: torch.dtype) -> dict[str, float]:
-    """Return the size in GiB of each network, as `Family.weights_gb` says."""
-    return MOCHI.weights_gb(source, dtype)
 
 
 def verify(folder: Path) -> None:

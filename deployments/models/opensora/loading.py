@@ -7,7 +7,6 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from diffusers import AutoencoderKLHunyuanVideo
 from transformers import CLIPTextModel, PreTrainedTokenizerBase, T5EncoderModel
 
@@ -44,11 +43,6 @@ def load(source: str, device: str, *, on_cpu: Collection[str] = ()) -> OpenSoraP
     The authors run everything in bfloat16 (hpcaitech/Open-Sora@7ad6a96).
     """
     return OpenSoraParts(**OPENSORA.load(source, device, on_cpu))
-
-
-def weights_gb(source: str, dtype: torch.dtype) -> dict[str, float]:
-    """Return the size in GiB of each network, as `Family.weights_gb` says."""
-    return OPENSORA.weights_gb(source, dtype)
 
 
 def verify(folder: Path) -> None:
