@@ -32,9 +32,9 @@ class EventStream(StreamingResponse):
     media_type = "text/event-stream"
 
 
-EXAMPLE = """id: 17
-event: video
+EXAMPLE = """event: video
 data: {"id": "video_5f0c3a9e8d7b6a5c4f3e2d1c", "status": "in_progress", "progress": 42, ...}
+id: 17
 
 """
 STREAM: dict[int | str, dict[str, Any]] = {
@@ -43,12 +43,14 @@ STREAM: dict[int | str, dict[str, Any]] = {
         "content": {EventStream.media_type: {"schema": {"type": "string"}, "example": EXAMPLE}},
     }
 }
+# Text, because a header and a parameter have no word for "none": it is left out, or a number.
+NUMBER = r"^[0-9]{1,18}$"
 LastEventId = Annotated[
-    int | None,
+    str,
     Header(
-        ge=0,
+        pattern=NUMBER,
         description="The `id` of the last event that was read; browsers send it by themselves.",
-        examples=[17],
+        examples=["17"],
     ),
 ]
 
@@ -56,7 +58,7 @@ LastEventId = Annotated[
 @router.get(
     "/events",
     summary="Follow all videos",
-    response_class=EventStream,
+    response_class=Response,
     responses=STREAM
     | error_docs({400: "`after` or `Last-Event-ID` is not a whole number."}, openai=True),
 )
@@ -64,11 +66,15 @@ async def follow_videos(
     request: Request,
     door: DoorDep,
     caller: CallerDep,
-    last_event_id: LastEventId = None,
+    last_event_id: LastEventId = "",
     after: Annotated[
-        int | None,
-        Query(ge=0, description="The same, for whoever cannot set headers.", examples=[17]),
-    ] = None,
+        str,
+        Query(
+            pattern=NUMBER,
+            description="The same, for whoever cannot set headers.",
+            examples=["17"],
+        ),
+    ] = "",
 ) -> Response:
     """Send the state of each video whenever it changes.
 
@@ -77,14 +83,14 @@ async def follow_videos(
     moves by itself, at most every two seconds a video: `queue_position`, `seconds_left`,
     `heartbeat_at`, `stalled`.
     """
-    start = after if last_event_id is None else last_event_id
-    return _stream(request, door.feed.follow(start, caller))
+    start = last_event_id or after
+    return _stream(request, door.feed.follow(int(start) if start else None, caller))
 
 
 @router.get(
     "/videos/{video_id}/events",
     summary="Follow a video",
-    response_class=EventStream,
+    response_class=Response,
     responses=STREAM
     | MISSING
     | {204: {"description": "It is done, and its last event was `Last-Event-ID`: no news follow."}}
@@ -96,14 +102,14 @@ async def follow_video(
     door: DoorDep,
     jobs: JobsDep,
     caller: CallerDep,
-    last_event_id: LastEventId = None,
+    last_event_id: LastEventId = "",
 ) -> Response:
     """Send the state of the video now and whenever it changes, up to its last.
 
     A browser that connects again after that gets a 204, which ends its `EventSource`.
     """
     job = await jobs.get(video_id)
-    if job.done and last_event_id is not None and job.sequence <= last_event_id:
+    if job.done and last_event_id and job.sequence <= int(last_event_id):
         return Response(status_code=204)
     return _stream(request, door.feed.follow_one(video_id, caller))
 

@@ -122,7 +122,8 @@ class Feed:
         """Return when no change can be missed any more."""
         while not (self._following or listener.ended):
             await listener.take()
-            yield None
+            if not self._following:
+                yield None
 
     async def _missed(self, after: int | None) -> AsyncIterator[Event]:
         """Yield what happened before now; its end is a number up to which nothing is missing."""
