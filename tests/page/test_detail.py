@@ -42,7 +42,7 @@ def test_a_video_plays_at_odd_sizes_and_rates(
     """The time moves on, there is no error, and every frame can be reached."""
     studio.jobs.film = Film("sea", width, height, num_frames, fps)
     page = opened(studio, studio.add(fps=fps))
-    page.wait_for_function("() => document.querySelector('#sheet video').currentTime > 0.1")
+    page.wait_for_function("() => document.querySelector('#sheet video')?.currentTime > 0.1")
     seen = page.locator("#sheet video").evaluate(
         "clip => [clip.error, clip.videoWidth, clip.videoHeight]"
     )
@@ -57,7 +57,7 @@ def test_a_video_plays_at_odd_sizes_and_rates(
 def test_frames_are_stepped_one_by_one(studio: Studio) -> None:
     """By key and by button, with a stop at both ends."""
     page = opened(studio, studio.add())
-    page.wait_for_function("() => document.querySelector('#sheet video').currentTime > 0")
+    page.wait_for_function("() => document.querySelector('#sheet video')?.currentTime > 0")
     page.keyboard.press(",")
     assert clip(page)["paused"]
     page.get_by_label("Frame", exact=True).fill("10")
@@ -81,7 +81,7 @@ def test_the_loop_can_be_left(studio: Studio) -> None:
     loop = page.get_by_role("button", name="Loop")
     expect(loop).to_have_attribute("aria-pressed", "true")
     loop.click()
-    page.wait_for_function("() => document.querySelector('#sheet video').ended", timeout=10_000)
+    page.wait_for_function("() => document.querySelector('#sheet video')?.ended", timeout=10_000)
 
 
 def test_the_recipe_and_the_download(studio: Studio) -> None:

@@ -105,7 +105,7 @@ def test_a_prompt_is_watched_until_it_plays(page: Page, graph: Graph) -> None:
     assert seen == sorted(seen)
     page.goto(f"{graph.url}/#/videos/{video_id}")
     clip = page.locator("#sheet video")
-    page.wait_for_function("() => document.querySelector('#sheet video').currentTime > 0.1")
+    page.wait_for_function("() => document.querySelector('#sheet video')?.currentTime > 0.1")
     assert clip.evaluate("clip => [clip.error, clip.videoWidth, clip.videoHeight]") == [
         None,
         256,
@@ -167,7 +167,7 @@ def test_the_chosen_draft_is_made_in_full(page: Page, graph: Graph) -> None:
     job = graph.job(str(full.get_attribute("href")).rpartition("/")[2])
     assert (str(job["seed"]), job["status"], job["num_steps"]) == (seed, "completed", 20)
     full.click()
-    page.wait_for_function("() => document.querySelector('#sheet video').currentTime > 0.1")
+    page.wait_for_function("() => document.querySelector('#sheet video')?.currentTime > 0.1")
 
 
 def test_a_search_finds_what_was_made(page: Page) -> None:

@@ -64,7 +64,7 @@ def test_a_video_moves_under_the_pointer(studio: Studio) -> None:
     studio.tiles.first.hover()
     clip = studio.tiles.locator("video")
     expect(clip).to_have_count(1)
-    page.wait_for_function("() => document.querySelector('.tile video').currentTime > 0")
+    page.wait_for_function("() => document.querySelector('.tile video')?.currentTime > 0")
     assert clip.evaluate("clip => [clip.muted, clip.loop, clip.error]") == [True, True, None]
     page.mouse.move(5, 5)
     expect(clip).to_have_count(0)
