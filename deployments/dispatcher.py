@@ -16,11 +16,7 @@ from typing import Any
 from deployments import housekeeping, metrics
 from deployments.core import owner
 from deployments.core.config import ServiceConfig
-from deployments.core.errors import (
-    InsufficientVram,
-    Interrupted,
-    VideoServiceError,
-)
+from deployments.core.errors import InsufficientVram, Interrupted, VideoServiceError
 from deployments.core.job_store import Job, JobStore
 from deployments.core.log import logger
 from deployments.core.routing import also, first_free

@@ -23,12 +23,14 @@ from deployments.core.checkpoints import choose_checkpoint, converted_folder, is
 from deployments.core.config import ModelConfig
 from deployments.core.errors import BackendUnavailable, EncodingFailed
 from deployments.core.ffmpeg import ffmpeg_path
+from deployments.core.keys import Keyring
 from deployments.downloads import free_bytes, size
 from deployments.launch import port_in_use
 from deployments.video_model import backend_class
 from deployments.weights import INDEX, REPOSITORIES
 
 MIB, GIB = 2**20, 2**30
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # Room for some videos above what the config keeps free.
 COMFORTABLE_BYTES = 2 * GIB
 FFMPEG_S, TORCH_S, CONNECT_S = 20, 300, 3
@@ -190,6 +192,25 @@ def disk(setup: Setup) -> Iterator[Finding]:
             yield Finding("warning", "disk", f"{text}; free some soon, or change {key}.")
         else:
             yield Finding("ok", "disk", f"{room} ({key}).")
+
+
+def keys(setup: Setup) -> Iterator[Finding]:
+    """Who may call."""
+    try:
+        ring = Keyring(setup.config)
+    except ValueError as error:
+        yield Finding("problem", "keys", f"{error}.")
+        return
+    if count := len(ring):
+        yield Finding("ok", "keys", f"{count} API keys; without one nobody gets in.")
+    elif ring.required:
+        text = f"{setup.config.api_keys_file} holds no key, so nobody gets in"
+        yield Finding("warning", "keys", f"{text}; `video-service new-key NAME` makes one.")
+    elif setup.host in LOOPBACK:
+        yield Finding("ok", "keys", "No API keys: everybody on this machine may use the service.")
+    else:
+        text = f"No API keys, and it listens on {setup.host}: whoever reaches it may use it"
+        yield Finding("warning", "keys", f"{text}; `video-service new-key NAME` makes one.")
 
 
 def ports(setup: Setup) -> Iterator[Finding]:

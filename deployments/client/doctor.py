@@ -17,6 +17,7 @@ CHECKS = (
     checks.weights,
     checks.ffmpeg,
     checks.disk,
+    checks.keys,
     checks.ports,
     checks.ray_leftovers,
 )

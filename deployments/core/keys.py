@@ -9,7 +9,6 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Iterable
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -54,6 +53,9 @@ class Keyring:
         self._seen = self._stamp()
         self._from_file = _read(self._file) if self._file else ()
 
+    def __len__(self) -> int:
+        return len(self._entries())
+
     @property
     def required(self) -> bool:
         """Whether a caller needs a key: there are some, or a file for them, which may be empty."""
@@ -71,7 +73,7 @@ class Keyring:
         """Return the entries of a caller: two while one key replaces another."""
         return [entry for entry in self._entries() if entry.name == name]
 
-    def _entries(self) -> Iterable[ApiKey]:
+    def _entries(self) -> list[ApiKey]:
         if self._file is not None and (stamp := self._stamp()) != self._seen:
             self._seen = stamp
             try:

@@ -55,7 +55,7 @@ class CallerJobs:
         return await self._jobs.cancel(job_id)
 
     async def delete(self, job_id: str) -> None:
-        """See `JobsService.delete`. Raises: NotFound: also for one that is not there."""
+        """See `JobsService.delete`. Raises: NotFound: it is another's."""
         await self._require(job_id)
         await self._jobs.delete(job_id)
 

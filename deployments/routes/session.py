@@ -8,9 +8,9 @@ from typing import Annotated
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from deployments.core.errors import NotFound, Unauthorized
+from deployments.core.errors import InvalidRequest, NotFound, Unauthorized
 from deployments.core.sessions import LASTS_S
-from deployments.routes.body import read_parts
+from deployments.routes.body import JSON, read_parts
 from deployments.routes.caller import COOKIE
 from deployments.routes.door import DoorDep
 from deployments.routes.form_reader import Form
@@ -32,7 +32,7 @@ class KeyForm(BaseModel):
 
 
 KEY = Form(KeyForm, {})
-REQUEST_BODY = {"required": True, "content": {"application/json": {"schema": KEY.json_schema()}}}
+REQUEST_BODY = {"required": True, "content": {JSON: {"schema": KEY.json_schema()}}}
 
 
 @router.post(
@@ -55,6 +55,9 @@ async def begin(request: Request, response: Response, door: DoorDep) -> None:
     `HttpOnly`, `SameSite=Strict`, and `Secure` over https; good for 30 days, a restart of the
     service included, and until the key is removed from the config.
     """
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
+        # A page on another port of this host could send a form, and so log somebody in as another.
+        raise InvalidRequest("body", f"must be {JSON}, an object with a `key`")
     form, _ = KEY.read(await read_parts(request, MAX_BYTES, json_too=True))
     if door.callers.sessions is None:
         raise NotFound("No API keys are configured here, so none is needed.")

@@ -89,7 +89,7 @@ def test_this_machine_has_no_problem(tmp_path: Path, capsys: pytest.CaptureFixtu
     status = main(["doctor", "--config", str(write_config(tmp_path, free_port()))])
     lines = capsys.readouterr().out.splitlines()
     assert {line.split()[1] for line in lines} == {
-        *("config", "python", "gpu", "torch", "weights", "ffmpeg", "disk", "port", "ray")
+        *("config", "python", "gpu", "torch", "weights", "ffmpeg", "disk", "keys", "port", "ray")
     }
     problems = {line.split()[1] for line in lines if line.startswith("problem")}
     # A GPU beside a PyTorch for the CPU is one, on some machines of developers.
@@ -371,3 +371,24 @@ def test_an_environment_without_ray_is_told(monkeypatch: pytest.MonkeyPatch) -> 
     [found] = checks.python(setup())
     assert found.state == "problem"
     assert sys.prefix in found.text
+
+
+@pytest.mark.parametrize(
+    ("host", "lines", "state", "says"),
+    [
+        ("127.0.0.1", None, "ok", "everybody on this machine"),
+        (EVERYWHERE, None, "warning", "whoever reaches it"),
+        (EVERYWHERE, f"ada:{'0' * 64}\nbob:{'1' * 64}", "ok", "2 API keys"),
+        ("127.0.0.1", "# none yet", "warning", "nobody gets in"),
+        ("127.0.0.1", "ada", "problem", "line 1"),
+    ],
+)
+def test_who_may_call(tmp_path: Path, host: str, lines: str | None, state: str, says: str) -> None:
+    """Open to the network without keys is worth a word; a damaged file stops the start."""
+    file = tmp_path / "keys"
+    if lines is not None:
+        file.write_text(lines)
+    config = ServiceConfig(api_keys_file="" if lines is None else str(file))
+    [found] = checks.keys(Setup(config, host))
+    assert (found.state, found.what) == (state, "keys")
+    assert says in found.text

@@ -170,6 +170,14 @@ def test_what_is_no_key_gets_no_session(api: Api, body: dict[str, Any], status: 
     assert "nonsense" not in answer.text
 
 
+def test_a_form_opens_no_session(api: Api) -> None:
+    """Any page may send one; JSON it may not."""
+    for body in ({"data": {"key": KEYS["ada"]}}, {"files": {"key": (None, KEYS["ada"])}}):
+        answer = api.http.post("/session", **body)
+        assert answer.status_code == 400
+        assert "application/json" in answer.text
+
+
 def test_a_forged_cookie_is_no_session(api: Api) -> None:
     """It is signed."""
     for value in ("ada", "ada|99999999999|" + "0" * 64, "", '"'):
