@@ -14,9 +14,8 @@ import sqlalchemy as sa
 from deployments.core.errors import InvalidRequest
 from deployments.core.job_queries import JobQueries
 from deployments.core.job_table import counters, deleted_jobs, jobs
-from deployments.core.service import Submission
+from deployments.core.service import IDEMPOTENCY_KEY, Submission
 
-IDEMPOTENCY_KEY = "Idempotency-Key"
 # OpenAI's clients give a call 600 s and repeat it twice, with pauses of up to 8 s: the last attempt
 # begins within this time after the first one. openai-python 3.54.0, src/openai/_constants.py
 REPEATED_WITHIN_S = 1200.0

@@ -12,6 +12,8 @@ from deployments.core.events import Changes, JobPage, JobStatus, JobView, Servic
 from deployments.core.spec import Frozen, VideoRequest
 
 Order = Literal["asc", "desc"]
+# The header of a door that names the key of a submission.
+IDEMPOTENCY_KEY = "Idempotency-Key"
 
 
 class Submission(Frozen):

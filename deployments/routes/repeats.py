@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request
 
-from deployments.core.job_intake import IDEMPOTENCY_KEY
+from deployments.core.service import IDEMPOTENCY_KEY
 from deployments.routes.body import Part
 
 # openai-python 3.54.0, src/openai/_base_client.py: 0 with the first attempt, then 1, 2.
