@@ -25,6 +25,8 @@ class VideoWall extends HTMLElement {
   #hasMore = true;
   /** Which of two of the same second stands first: the lower. @type {Map<string, number>} */
   #ranks = new Map();
+  #lowest = 0;
+  #highest = 0;
   #turn = 0;
   #loading = false;
   /** @type {string} the first of a pair to compare */
@@ -99,10 +101,11 @@ class VideoWall extends HTMLElement {
       this.#hasMore = page.has_more;
       loaded = true;
       for (const video of page.data) {
-        if (!this.#ranks.has(video.id)) this.#ranks.set(video.id, this.#ranks.size);
+        this.#ranks.set(video.id, (this.#lowest += 1));
         videos.put(video, asOf);
         this.#place(video);
       }
+      this.#arrange();
       if (fresh && this.#query.search) announce(`${this.#tiles.size}${page.has_more ? " or more" : ""} videos found.`);
     } catch (error) {
       if (!(error instanceof api.ApiError && [0, 401].includes(error.status))) complain(error);
@@ -148,10 +151,20 @@ class VideoWall extends HTMLElement {
     const tile = makeTile(video);
     this.#tiles.set(video.id, tile);
     const list = $(this, ".tiles");
-    if (!this.#ranks.has(video.id)) this.#ranks.set(video.id, -this.#ranks.size);
+    if (!this.#ranks.has(video.id)) this.#ranks.set(video.id, (this.#highest -= 1));
     const later = [...list.children].find((other) => this.#precedes(video, videos.get(other.dataset.id)));
     list.insertBefore(tile, later ?? null);
     this.#makeCurrent(list.querySelector("a[tabindex='0']") ?? tile);
+  }
+
+  /** Put every tile in its place, for those that came before their page did. */
+  #arrange() {
+    const list = $(this, ".tiles");
+    const order = [...list.children].sort((a, b) => {
+      const video = videos.get(a.dataset.id);
+      return video && this.#precedes(video, videos.get(b.dataset.id)) ? -1 : 1;
+    });
+    order.forEach((tile, index) => tile !== list.children[index] && list.insertBefore(tile, list.children[index]));
   }
 
   /**
