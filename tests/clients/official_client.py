@@ -1,6 +1,6 @@
 """What the official `openai` client does with a server: run by its own Python, not by pytest.
 
-    python official_client.py URL pass       every call, and the errors 400, 403 and 404
+    python official_client.py URL pass       every call, and the errors 400, 401, 403, 404 and 429
     python official_client.py URL refused    a create that meets a full queue
     python official_client.py URL keys KEY   calls without a key, with a wrong one and with KEY
     python official_client.py URL series N   N creates of the same contents, one after the other,
@@ -131,6 +131,19 @@ def continues(client: openai.OpenAI, plain: Any, pictured: Any) -> None:
     )
 
 
+def meets_a_full_queue(client: openai.OpenAI) -> None:
+    """More than may wait, and when to come back."""
+    hasty = client.with_options(max_retries=0)
+
+    def fill() -> None:
+        for _ in range(20):
+            hasty.videos.create(prompt="a slow hand", **SMALL)
+
+    full = error_of(openai.RateLimitError, fill)
+    assert full.code == "queue_full"
+    assert int(full.response.headers["retry-after"]) >= 1
+
+
 def fails(client: openai.OpenAI, url: str, video: Any) -> None:
     """The classes of errors, and a video that is deleted."""
     wrong = error_of(openai.BadRequestError, client.videos.create, prompt="a ball", size="1x1")
@@ -147,6 +160,7 @@ def fails(client: openai.OpenAI, url: str, video: Any) -> None:
     ):
         assert error_of(openai.BadRequestError, call).code == "unsupported_operation"
     error_of(openai.PermissionDeniedError, connect(url).videos.create, prompt="a red ball")
+    error_of(openai.AuthenticationError, connect(url, "sk-wrong").videos.list)
     error_of(openai.NotFoundError, client.videos.retrieve, "video_none")
     error_of(openai.NotFoundError, client.videos.download_content, "video_none")
     gone = client.videos.delete(video.id)
@@ -156,6 +170,7 @@ def fails(client: openai.OpenAI, url: str, video: Any) -> None:
     busy = client.videos.create(prompt="a slow hand", **SMALL)
     client.videos.delete(busy.id)
     error_of(openai.NotFoundError, client.videos.retrieve, busy.id)
+    meets_a_full_queue(client)
     for entry in client.videos.list(limit=2):  # deleting while reading on
         client.videos.delete(entry.id)
     assert client.videos.list().data == []

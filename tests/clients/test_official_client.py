@@ -34,6 +34,7 @@ pytestmark = pytest.mark.system
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = Path(__file__).with_name("official_client.py")
+KEY = "unused"  # that of the client's program, and of the example in the docs
 VERSIONS = ("2.54.0", "3.54.0")
 EXAMPLES = re.findall(r"```python\n(from openai.*?)```", (ROOT / "docs/api.md").read_text(), re.S)
 
@@ -158,11 +159,13 @@ def test_the_example_in_our_docs_runs(
 
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Graph]:
+    keys = [{"name": "tester", "sha256": digest(KEY)}]
     folder = tmp_path_factory.mktemp("official")
-    with (
-        cluster(num_cpus=4),
-        serving(configure(folder, painter("mochi"), painter("opensora"))) as up,
-    ):
+    config = configure(folder, painter("mochi"), painter("opensora"), api_keys=keys)
+    few = config.limits.model_copy(update={"max_queued_per_key": 4})
+    config = config.model_copy(update={"limits": few})
+    with cluster(num_cpus=4), serving(config) as up:
+        up.http.headers["Authorization"] = f"Bearer {KEY}"
         up.until_ready(2)
         yield up
 
