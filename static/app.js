@@ -30,7 +30,10 @@ let states = "";
 // --- addresses ---------------------------------------------------------------------------
 
 async function go() {
-  const [view = "", first = "", second = ""] = location.hash.replace(/^#\/?/, "").split("/").map(decodeURIComponent);
+  const [view = "", first = "", second = ""] = location.hash
+    .replace(/^#\/?/, "")
+    .split("/")
+    .map(decodeURIComponent);
   const base = view === "drafts" || view === "system" ? view : "wall";
   for (const link of document.querySelectorAll("nav [data-view]")) {
     if (/** @type {HTMLElement} */ (link).dataset.view === base) link.setAttribute("aria-current", "page");

@@ -52,7 +52,8 @@ export const again = (video, prompt = video.prompt) => begin(api.remix(video.id,
  * @param {Video} video
  * @param {Record<string, string>} changes
  */
-export const anew = (video, changes = {}) => begin(api.create(toForm({ ...recipeOf(video), ...changes }, null)));
+export const anew = (video, changes = {}) =>
+  begin(api.create(toForm({ ...recipeOf(video), ...changes }, null)));
 
 /** @param {Promise<Video>} request */
 async function begin(request) {

@@ -55,7 +55,14 @@ export async function begin(recipe, picture, model) {
   // Drafts and the finished video have to be of one model, or the seed means nothing.
   const own = { ...recipe, model: model.id };
   /** @type {DraftSet} */
-  const set = { id: crypto.getRandomValues(new Uint32Array(1))[0].toString(36), at: Date.now(), recipe: own, fast: fastOf(model), withPicture: picture !== null, drafts: [] };
+  const set = {
+    id: crypto.getRandomValues(new Uint32Array(1))[0].toString(36),
+    at: Date.now(),
+    recipe: own,
+    fast: fastOf(model),
+    withPicture: picture !== null,
+    drafts: [],
+  };
   if (picture) pictures.set(set.id, picture);
   for (const seed of seeds) {
     const video = await api.create(toForm({ ...own, ...set.fast, seed }, picture));

@@ -20,7 +20,10 @@ function show() {
   const running = making.find((video) => video.status === "in_progress");
   const progress = running ? `${running.progress} % ` : "";
   const others = making.length > 1 ? `(${making.length}) ` : "";
-  document.title = unseen && document.hidden ? `Done (${unseen}) – ${NAME}` : `${others}${progress}${progress || others ? "– " : ""}${NAME}`;
+  document.title =
+    unseen && document.hidden
+      ? `Done (${unseen}) – ${NAME}`
+      : `${others}${progress}${progress || others ? "– " : ""}${NAME}`;
 }
 
 /** A video has ended while the page was open. @param {Video} video */

@@ -58,7 +58,9 @@ export async function frameOf(url, which) {
 function once(video, event) {
   return new Promise((resolve, reject) => {
     video.addEventListener(event, resolve, { once: true });
-    video.addEventListener("error", () => reject(new Error("This browser cannot play the video.")), { once: true });
+    video.addEventListener("error", () => reject(new Error("This browser cannot play the video.")), {
+      once: true,
+    });
   });
 }
 
@@ -76,6 +78,9 @@ function drawn(width, height, draw) {
   context.imageSmoothingQuality = "high";
   draw(context);
   return new Promise((resolve, reject) => {
-    canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error("The picture is too large."))), "image/png");
+    canvas.toBlob(
+      (blob) => (blob ? resolve(blob) : reject(new Error("The picture is too large."))),
+      "image/png",
+    );
   });
 }

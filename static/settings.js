@@ -6,7 +6,15 @@
  * @typedef {import("./recipe.js").Recipe} Recipe
  */
 
-export const NUMBERS = ["width", "height", "num_frames", "fps", "seed", "num_inference_steps", "guidance_scale"];
+export const NUMBERS = [
+  "width",
+  "height",
+  "num_frames",
+  "fps",
+  "seed",
+  "num_inference_steps",
+  "guidance_scale",
+];
 const SIDES = ["width", "height"];
 const MAY_BE_EMPTY = ["seed", "num_inference_steps", "guidance_scale"];
 

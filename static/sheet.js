@@ -35,7 +35,10 @@ export async function openVideo(id, wall) {
     return ids.includes(id) ? (ids[ids.indexOf(id) + step] ?? "") : "";
   };
   const detail = h("video-detail");
-  const turns = [turn("left", "The one before", () => beside(-1)), turn("right", "The one after", () => beside(1))];
+  const turns = [
+    turn("left", "The one before", () => beside(-1)),
+    turn("right", "The one after", () => beside(1)),
+  ];
   show(detail, turns);
   detail.show(video);
   $(dialog, "h2").focus();
@@ -61,7 +64,12 @@ export async function openPair(one, other) {
  */
 function turn(name, text, beside) {
   const act = () => beside() && (location.hash = `#/videos/${beside()}`);
-  return h("button", { type: "button", class: "tool", "data-turn": name, title: text, onclick: act }, icon(name), h("span", { class: "unseen" }, text));
+  return h(
+    "button",
+    { type: "button", class: "tool", "data-turn": name, title: text, onclick: act },
+    icon(name),
+    h("span", { class: "unseen" }, text),
+  );
 }
 
 /**
@@ -69,7 +77,12 @@ function turn(name, text, beside) {
  * @param {HTMLElement[]} turns
  */
 function show(content, turns) {
-  const close = h("button", { type: "button", class: "tool", onclick: () => dialog.close() }, icon("close"), h("span", { class: "unseen" }, "Close"));
+  const close = h(
+    "button",
+    { type: "button", class: "tool", onclick: () => dialog.close() },
+    icon("close"),
+    h("span", { class: "unseen" }, "Close"),
+  );
   dialog.replaceChildren(h("div", { class: "sheet-top" }, ...turns, close), content);
   shownAt = location.hash;
   if (dialog.open) return;

@@ -58,7 +58,10 @@ class VideoStore extends EventTarget {
    * @returns {() => void} takes it back
    */
   deleteSoon(id, failed) {
-    this.#leaving.set(id, window.setTimeout(() => this.#delete(id, failed), UNDO_MS));
+    this.#leaving.set(
+      id,
+      window.setTimeout(() => this.#delete(id, failed), UNDO_MS),
+    );
     this.#tellGone(id);
     return () => this.#bringBack(id);
   }

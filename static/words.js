@@ -33,7 +33,11 @@ export function ago(unix) {
   if (seconds < 60) return "just now";
   if (seconds < 3600) return `${Math.floor(seconds / 60)} min ago`;
   if (seconds < 86_400) return `${Math.floor(seconds / 3600)} h ago`;
-  return new Date(unix * 1000).toLocaleDateString(undefined, { day: "numeric", month: "short", year: "numeric" });
+  return new Date(unix * 1000).toLocaleDateString(undefined, {
+    day: "numeric",
+    month: "short",
+    year: "numeric",
+  });
 }
 
 /** @param {Video} video */
@@ -90,7 +94,10 @@ export function facts(video) {
     ["Steps", video.num_steps ? String(video.num_steps) : ""],
     ["Model", video.checkpoint ? `${video.model} (${video.checkpoint})` : video.model],
     ["Chosen for", video.routing],
-    ["Made in", ended && video.status === "completed" ? inWords(ended - (video.started_at ?? video.created_at)) : ""],
+    [
+      "Made in",
+      ended && video.status === "completed" ? inWords(ended - (video.started_at ?? video.created_at)) : "",
+    ],
     ["Begun", new Date(video.created_at * 1000).toLocaleString()],
     ["Attempts", video.attempts > 1 ? String(video.attempts) : ""],
     ["Kept until", video.expires_at ? new Date(video.expires_at * 1000).toLocaleString() : ""],

@@ -17,7 +17,14 @@ class CompareView extends HTMLElement {
     const names = [...new Set([...left.keys(), ...right.keys()])];
     const rows = names
       .filter((name) => left.get(name) !== right.get(name))
-      .map((name) => h("tr", {}, h("th", { scope: "row" }, name), ...[left, right].map((side) => h("td", {}, side.get(name) ?? "–"))));
+      .map((name) =>
+        h(
+          "tr",
+          {},
+          h("th", { scope: "row" }, name),
+          ...[left, right].map((side) => h("td", {}, side.get(name) ?? "–")),
+        ),
+      );
     const table = h("table", {}, h("caption", {}, "What differs"), h("tbody", {}, ...rows));
     this.replaceChildren(h("h2", { id: "sheet-title", tabindex: -1 }, "Compare"), player, table);
     player.show([one, other]);

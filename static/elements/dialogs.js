@@ -6,7 +6,13 @@ import { h, keep, kept } from "../dom.js";
 const SINGLE_KEYS = "studio.singleKeys";
 /** Keys that are pressed together, in one way or another. @type {[string[][], string][]} */
 const SHORTCUTS = [
-  [[["Ctrl", "Enter"], ["⌘", "Enter"]], "Make the video"],
+  [
+    [
+      ["Ctrl", "Enter"],
+      ["⌘", "Enter"],
+    ],
+    "Make the video",
+  ],
   [[["N"]], "Write a new prompt"],
   [[["/"]], "Search the videos"],
   [[["←"], ["→"], ["↑"], ["↓"]], "Move on the wall; to the one before or after in the detail view"],
@@ -26,17 +32,35 @@ export function showShortcuts() {
     const keys = ways.map((together) => h("span", {}, ...together.map((key) => h("kbd", {}, key))));
     return [h("dt", {}, ...keys), h("dd", {}, deed)];
   });
-  const box = h("input", { id: "single-keys", type: "checkbox", onchange: () => keep(SINGLE_KEYS, box.checked) });
+  const box = h("input", {
+    id: "single-keys",
+    type: "checkbox",
+    onchange: () => keep(SINGLE_KEYS, box.checked),
+  });
   box.checked = singleKeys();
-  const choice = h("div", { class: "check" }, box, h("label", { for: "single-keys" }, "Single keys, without Ctrl or ⌘, do something"));
+  const choice = h(
+    "div",
+    { class: "check" },
+    box,
+    h("label", { for: "single-keys" }, "Single keys, without Ctrl or ⌘, do something"),
+  );
   const close = h("button", { class: "primary" }, "Close");
-  open("Keyboard shortcuts", h("form", { method: "dialog" }, h("dl", { class: "shortcuts" }, ...rows), choice, close));
+  open(
+    "Keyboard shortcuts",
+    h("form", { method: "dialog" }, h("dl", { class: "shortcuts" }, ...rows), choice, close),
+  );
 }
 
 /** Ask for the API key until the server takes one. @param {() => void} done */
 export function askForKey(done) {
   if (document.querySelector("#key")) return;
-  const field = h("input", { id: "key", type: "password", autocomplete: "current-password", required: true, "aria-describedby": "key-error" });
+  const field = h("input", {
+    id: "key",
+    type: "password",
+    autocomplete: "current-password",
+    required: true,
+    "aria-describedby": "key-error",
+  });
   const error = h("p", { id: "key-error", class: "error", role: "alert" });
   const send = async (/** @type {Event} */ event) => {
     event.preventDefault();
@@ -50,8 +74,23 @@ export function askForKey(done) {
     }
   };
   const label = h("label", { for: "key" }, "API key");
-  const why = h("p", {}, "This service is shared by key. The browser keeps yours as a cookie that pages cannot read.");
-  const dialog = open("Who is there?", why, h("form", { class: "field", onsubmit: send }, label, field, error, h("button", { class: "primary" }, "Enter")));
+  const why = h(
+    "p",
+    {},
+    "This service is shared by key. The browser keeps yours as a cookie that pages cannot read.",
+  );
+  const dialog = open(
+    "Who is there?",
+    why,
+    h(
+      "form",
+      { class: "field", onsubmit: send },
+      label,
+      field,
+      error,
+      h("button", { class: "primary" }, "Enter"),
+    ),
+  );
 }
 
 /**

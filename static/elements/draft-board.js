@@ -29,13 +29,24 @@ class DraftBoard extends HTMLElement {
     this.#shown = set?.id ?? "";
     this.replaceChildren(h("div", { class: "heading" }, h("h2", {}, "Drafts")));
     if (!set) {
-      this.append(h("p", { class: "lead" }, "Draft four makes a prompt with four seeds and few steps, side by side. Then one press makes the best one in full."));
+      this.append(
+        h(
+          "p",
+          { class: "lead" },
+          "Draft four makes a prompt with four seeds and few steps, side by side. Then one press makes the best one in full.",
+        ),
+      );
       return;
     }
     const drafts = set.drafts.map((draft) => this.#cell(set, draft));
-    this.append(h("p", { class: "text" }, set.recipe.prompt), h("p", { class: "hint" }, described(set)), h("ul", { class: "board" }, ...drafts));
+    this.append(
+      h("p", { class: "text" }, set.recipe.prompt),
+      h("p", { class: "hint" }, described(set)),
+      h("ul", { class: "board" }, ...drafts),
+    );
     const others = all.filter((one) => one !== set);
-    if (others.length) this.append(h("h3", {}, "Earlier"), h("ul", { class: "earlier" }, ...others.map(entry)));
+    if (others.length)
+      this.append(h("h3", {}, "Earlier"), h("ul", { class: "earlier" }, ...others.map(entry)));
     this.#refresh();
     for (const draft of set.drafts) this.#fetch(draft);
   }
@@ -58,7 +69,12 @@ class DraftBoard extends HTMLElement {
    */
   #cell(set, draft) {
     const state = h("span", { class: "state" });
-    const well = h("a", { class: "well", href: `#/videos/${draft.draft}` }, h("span", { class: "unseen" }, `Draft with seed ${draft.seed}`), state);
+    const well = h(
+      "a",
+      { class: "well", href: `#/videos/${draft.draft}` },
+      h("span", { class: "unseen" }, `Draft with seed ${draft.seed}`),
+      state,
+    );
     well.style.aspectRatio = `${set.recipe.width} / ${set.recipe.height}`;
     const pick = async () => {
       button.disabled = true;
@@ -72,7 +88,13 @@ class DraftBoard extends HTMLElement {
     };
     const button = h("button", { type: "button", class: "pick", onclick: pick }, "Make in full");
     const full = h("a", { class: "full", hidden: true });
-    return h("li", { "data-seed": draft.seed }, well, h("p", { class: "hint" }, `Seed ${draft.seed}`), h("div", { class: "buttons" }, button, full));
+    return h(
+      "li",
+      { "data-seed": draft.seed },
+      well,
+      h("p", { class: "hint" }, `Seed ${draft.seed}`),
+      h("div", { class: "buttons" }, button, full),
+    );
   }
 
   #refresh() {
@@ -115,7 +137,14 @@ function stateOf(video) {
 /** @param {Video} video */
 function moving(video) {
   const source = api.contentUrl(video.id, "video");
-  const clip = h("video", { src: source, poster: api.contentUrl(video.id, "thumbnail"), loop: true, playsinline: true, "aria-hidden": "true", tabindex: "-1" });
+  const clip = h("video", {
+    src: source,
+    poster: api.contentUrl(video.id, "thumbnail"),
+    loop: true,
+    playsinline: true,
+    "aria-hidden": "true",
+    tabindex: "-1",
+  });
   clip.muted = true;
   if (!still.matches) clip.play().catch(() => {});
   return clip;
@@ -129,6 +158,11 @@ function described(set) {
 
 /** @param {DraftSet} set */
 const entry = (set) =>
-  h("li", {}, h("a", { href: `#/drafts/${set.id}` }, set.recipe.prompt), h("span", { class: "hint" }, ago(set.at / 1000)));
+  h(
+    "li",
+    {},
+    h("a", { href: `#/drafts/${set.id}` }, set.recipe.prompt),
+    h("span", { class: "hint" }, ago(set.at / 1000)),
+  );
 
 customElements.define("draft-board", DraftBoard);

@@ -21,7 +21,8 @@ class LengthField extends HTMLElement {
     if (this.#leading === "seconds" && seconds.value !== "") {
       frames.value = String(Math.round(Number(seconds.value) * rate));
     } else if (this.#leading !== "seconds") {
-      seconds.value = frames.value === "" ? "" : String(Math.round((Number(frames.value) / rate) * 100) / 100);
+      seconds.value =
+        frames.value === "" ? "" : String(Math.round((Number(frames.value) / rate) * 100) / 100);
     }
   }
 
@@ -31,7 +32,8 @@ class LengthField extends HTMLElement {
    */
   setLimits(mostFrames) {
     const rate = Number($(this, "#fps").value);
-    $(this, "#seconds-hint").textContent = rate > 0 ? `up to ${Math.floor((mostFrames / rate) * 10) / 10}` : "";
+    $(this, "#seconds-hint").textContent =
+      rate > 0 ? `up to ${Math.floor((mostFrames / rate) * 10) / 10}` : "";
     this.follow();
   }
 

@@ -69,9 +69,13 @@ class MakingList {
 
   #arrange() {
     const list = $(this.section, "ul");
-    const order = videos.unfinished.map((video) => this.#cards.get(video.id)?.card).filter((card) => card !== undefined);
+    const order = videos.unfinished
+      .map((video) => this.#cards.get(video.id)?.card)
+      .filter((card) => card !== undefined);
     // Only what is out of place is moved: moving takes the focus away.
-    order.forEach((card, index) => card !== list.children[index] && list.insertBefore(card, list.children[index] ?? null));
+    order.forEach(
+      (card, index) => card !== list.children[index] && list.insertBefore(card, list.children[index] ?? null),
+    );
     this.section.hidden = this.#cards.size === 0;
   }
 

@@ -60,7 +60,13 @@ function described(model) {
  */
 function option(value, name, can) {
   const input = h("input", { type: "radio", name: "model", value });
-  const words = h("span", {}, h("b", {}, name), h("span", { class: "hint" }, can), h("span", { class: "cannot" }));
+  const words = h(
+    "span",
+    {},
+    h("b", {}, name),
+    h("span", { class: "hint" }, can),
+    h("span", { class: "cannot" }),
+  );
   return h("label", { "data-model": value }, input, words);
 }
 

@@ -53,7 +53,10 @@ class PictureField extends HTMLElement {
       picture = await createImageBitmap(file);
     } catch {
       this.clear();
-      setText($(this, "#picture-error"), `${file.name} is no picture that this browser can read. Take a JPEG, PNG or WebP.`);
+      setText(
+        $(this, "#picture-error"),
+        `${file.name} is no picture that this browser can read. Take a JPEG, PNG or WebP.`,
+      );
       return;
     }
     this.clear();
@@ -92,7 +95,10 @@ class PictureField extends HTMLElement {
     style.height = per(crop.height, picture.height);
     $(this, ".slide").hidden = crop.width > picture.width - 1 && crop.height > picture.height - 1;
     const shrunk = crop.width > video.width ? ` Sent as ${video.width} × ${video.height}.` : "";
-    setText($(this, "#picture-facts"), `${picture.width} × ${picture.height}. The video begins with what is in the frame.${shrunk}`);
+    setText(
+      $(this, "#picture-facts"),
+      `${picture.width} × ${picture.height}. The video begins with what is in the frame.${shrunk}`,
+    );
   }
 
   get #position() {
@@ -136,7 +142,10 @@ class PictureField extends HTMLElement {
 
   /** Which way the frame can move, and how many pixels of the screen. */
   #room() {
-    const [whole, frame] = [$(this, ".crop").getBoundingClientRect(), $(this, ".crop-frame").getBoundingClientRect()];
+    const [whole, frame] = [
+      $(this, ".crop").getBoundingClientRect(),
+      $(this, ".crop-frame").getBoundingClientRect(),
+    ];
     const [wide, high] = [whole.width - frame.width, whole.height - frame.height];
     return { upright: high > wide, free: Math.max(wide, high) };
   }

@@ -11,7 +11,9 @@ class SeedField extends HTMLElement {
 
   connectedCallback() {
     $(this, "#dice").addEventListener("click", () => this.set(rolled(this.#maximum)));
-    $(this, "#lock").addEventListener("click", () => this.set(this.#input.value === "" ? rolled(this.#maximum) : ""));
+    $(this, "#lock").addEventListener("click", () =>
+      this.set(this.#input.value === "" ? rolled(this.#maximum) : ""),
+    );
     this.addEventListener("input", () => this.show());
     this.show();
   }

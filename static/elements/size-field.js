@@ -89,7 +89,9 @@ class SizeField extends HTMLElement {
     const inside = (/** @type {Range} */ range, /** @type {number} */ value) =>
       value >= range.minimum && value <= range.maximum;
     const { area } = this.#limits;
-    return inside(this.#limits.width, width) && inside(this.#limits.height, height) && inside(area, width * height);
+    return (
+      inside(this.#limits.width, width) && inside(this.#limits.height, height) && inside(area, width * height)
+    );
   }
 }
 
@@ -100,7 +102,13 @@ class SizeField extends HTMLElement {
  * @param {Node | null} [picture]
  */
 function chip(name, value, text, picture = null) {
-  return h("label", { class: "chip" }, h("input", { type: "radio", name, value }), picture, h("span", {}, text));
+  return h(
+    "label",
+    { class: "chip" },
+    h("input", { type: "radio", name, value }),
+    picture,
+    h("span", {}, text),
+  );
 }
 
 /**

@@ -34,10 +34,23 @@ class SystemView extends HTMLElement {
     // The links keep their place, so that the focus does not get lost every few seconds.
     if (!this.firstChild) {
       const links = h("p", { class: "links" }, ...elsewhere());
-      this.append(h("div", { class: "heading" }, h("h2", {}, "System")), h("div", { class: "live" }), section("Elsewhere", links));
-      if (api.hasKey()) this.append(section("API key", h("p", {}, h("button", { type: "button", onclick: forgetKey }, "Forget the key"))));
+      this.append(
+        h("div", { class: "heading" }, h("h2", {}, "System")),
+        h("div", { class: "live" }),
+        section("Elsewhere", links),
+      );
+      if (api.hasKey())
+        this.append(
+          section(
+            "API key",
+            h("p", {}, h("button", { type: "button", onclick: forgetKey }, "Forget the key")),
+          ),
+        );
     }
-    const busy = health.jobs_queued + health.jobs_running ? `${health.jobs_running} in the making, ${health.jobs_queued} waiting.` : "Nothing to do.";
+    const busy =
+      health.jobs_queued + health.jobs_running
+        ? `${health.jobs_running} in the making, ${health.jobs_queued} waiting.`
+        : "Nothing to do.";
     $(this, ".live").replaceChildren(
       h("p", { class: `health ${health.status}` }, `${health.message}.`),
       section("Machine", h("div", { class: "meters" }, ...meters(info))),
@@ -50,7 +63,9 @@ class SystemView extends HTMLElement {
 /** @param {any} info */
 function meters(info) {
   const used = info.ram_total_gb - info.ram_available_gb;
-  const gpus = info.gpus.map((/** @type {any} */ gpu) => meter(`GPU ${gpu.index}: ${gpu.name}`, gpu.used_vram_gb, gpu.total_vram_gb, "GB"));
+  const gpus = info.gpus.map((/** @type {any} */ gpu) =>
+    meter(`GPU ${gpu.index}: ${gpu.name}`, gpu.used_vram_gb, gpu.total_vram_gb, "GB"),
+  );
   return [
     ...(gpus.length ? gpus : [h("p", { class: "hint" }, "No GPU: the models run on the CPU.")]),
     meter("Memory", used, info.ram_total_gb, "GB"),
@@ -65,7 +80,8 @@ function meters(info) {
  * @param {string} unit
  */
 function meter(name, value, most, unit) {
-  const figures = unit === "%" ? `${Math.round(value)} %` : `${value.toFixed(1)} of ${most.toFixed(1)} ${unit}`;
+  const figures =
+    unit === "%" ? `${Math.round(value)} %` : `${value.toFixed(1)} of ${most.toFixed(1)} ${unit}`;
   const bar = h("meter", { min: 0, max: most, value, "aria-label": `${name}: ${figures}` });
   return h("div", { class: "meter" }, h("span", {}, name), h("span", { class: "figures" }, figures), bar);
 }
@@ -76,30 +92,51 @@ function meter(name, value, most, unit) {
  */
 function described(model, replicas) {
   const mine = replicas.filter((replica) => replica.model === model.id);
-  const copies = mine.map((replica) => `${replica.device} on ${replica.node}${replica.busy ? ", at work" : ""}`).join("; ");
+  const copies = mine
+    .map((replica) => `${replica.device} on ${replica.node}${replica.busy ? ", at work" : ""}`)
+    .join("; ");
   const { limits, defaults } = model;
   /** @type {[string, Node | string][]} */
   const pairs = [
     ["State", model.reason && model.state !== "ready" ? `${model.state}: ${model.reason}` : model.state],
     ["Checkpoint", checkpoint(model)],
     ["Runs on", copies],
-    ["Makes", `${limits.accepts_image ? "videos from text or a picture" : "videos from text"}, up to ${limits.num_frames.maximum} frames, ${defaults.num_inference_steps} steps`],
+    [
+      "Makes",
+      `${limits.accepts_image ? "videos from text or a picture" : "videos from text"}, up to ${limits.num_frames.maximum} frames, ${defaults.num_inference_steps} steps`,
+    ],
     ["Licence", model.licence],
   ];
   const told = pairs.filter(([, value]) => value);
-  return h("article", { class: model.state }, h("h4", {}, model.id), h("dl", {}, ...told.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])));
+  return h(
+    "article",
+    { class: model.state },
+    h("h4", {}, model.id),
+    h("dl", {}, ...told.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])),
+  );
 }
 
 /** @param {Model} model */
 function checkpoint(model) {
   if (!model.bundled) return model.checkpoint;
   const how = h("code", {}, `make weights MODEL=${model.id}`);
-  return h("span", {}, `${model.checkpoint}: the small demo one that comes with the service. It knows only a drawn world of balls, squares and triangles. On a GPU, `, how, " fetches the published one.");
+  return h(
+    "span",
+    {},
+    `${model.checkpoint}: the small demo one that comes with the service. It knows only a drawn world of balls, squares and triangles. On a GPU, `,
+    how,
+    " fetches the published one.",
+  );
 }
 
 /** @param {api.Video} video */
 const waiting = (video) =>
-  h("li", {}, h("a", { href: `#/videos/${video.id}` }, video.prompt), h("span", { class: "hint" }, `${phase(video)}, ${video.progress} %`));
+  h(
+    "li",
+    {},
+    h("a", { href: `#/videos/${video.id}` }, video.prompt),
+    h("span", { class: "hint" }, `${phase(video)}, ${video.progress} %`),
+  );
 
 /**
  * @param {string} title

@@ -17,7 +17,12 @@ const CONSENT = "lawful_use_consent";
 const FILLED_IN = ["width", "height", "num_frames", "fps"];
 const MODELS_OWN = ["num_inference_steps", "guidance_scale"];
 /** What the server calls differently. @type {Record<string, string>} */
-const SERVER_NAMES = { input_reference: "picture", size: "width", seconds: "num_frames", prefer_backend: "model" };
+const SERVER_NAMES = {
+  input_reference: "picture",
+  size: "width",
+  seconds: "num_frames",
+  prefer_backend: "model",
+};
 
 class VideoComposer extends HTMLElement {
   /** @type {Model[]} */
@@ -30,7 +35,9 @@ class VideoComposer extends HTMLElement {
   connectedCallback() {
     const form = $(this, "form");
     form.addEventListener("input", () => this.#changed());
-    form.addEventListener("change", (/** @type {Event} */ event) => this.#left(/** @type {any} */ (event.target)));
+    form.addEventListener("change", (/** @type {Event} */ event) =>
+      this.#left(/** @type {any} */ (event.target)),
+    );
     form.addEventListener("submit", (/** @type {Event} */ event) => {
       event.preventDefault();
       this.submit();
@@ -65,7 +72,10 @@ class VideoComposer extends HTMLElement {
 
   /** @returns {Recipe} */
   get recipe() {
-    const pairs = FIELDS.map((name) => [name, name === "model" ? $(this, "model-field").value : $(this, `#${name}`).value]);
+    const pairs = FIELDS.map((name) => [
+      name,
+      name === "model" ? $(this, "model-field").value : $(this, `#${name}`).value,
+    ]);
     const recipe = Object.fromEntries(pairs);
     if (!$(this, "#low_vram").checked) recipe.low_vram = "";
     if ($(this, "#quality-field").hidden) recipe.quality = "";
@@ -141,7 +151,11 @@ class VideoComposer extends HTMLElement {
   #problems() {
     const unreadable = NUMBERS.filter((name) => $(this, `#${name}`).validity.badInput);
     const consent = $(this, `#${CONSENT}`).checked;
-    return problems(this.#models, this.recipe, { hasPicture: $(this, "picture-field").filled, consent, unreadable });
+    return problems(this.#models, this.recipe, {
+      hasPicture: $(this, "picture-field").filled,
+      consent,
+      unreadable,
+    });
   }
 
   #changed() {
@@ -165,19 +179,24 @@ class VideoComposer extends HTMLElement {
       const own = MODELS_OWN.includes(name) ? `, empty for ${able[0].defaults[name]}` : "";
       setText($(this, `#${name}-hint`), `${minimum} to ${maximum}${step ? ` by ${step}` : ""}${own}`);
     }
-    const [width, height, area] = ["width", "height"].map((name) => range(able, name)).concat(able[0].videos.limits.area);
+    const [width, height, area] = ["width", "height"]
+      .map((name) => range(able, name))
+      .concat(able[0].videos.limits.area);
     $(this, "size-field").setLimits({ width, height, area });
     $(this, "length-field").setLimits(range(able, "num_frames").maximum);
     $(this, "seed-field").setLimits(range(able, "seed").maximum);
     $(this, "picture-field").showCrop($(this, "size-field").size);
-    $(this, "model-field").setReasons(new Map(this.#models.map((model) => [model.id, whyNot(model, recipe, hasPicture)])));
+    $(this, "model-field").setReasons(
+      new Map(this.#models.map((model) => [model.id, whyNot(model, recipe, hasPicture)])),
+    );
     setText($(this, "#prompt-count"), `${characters(recipe.prompt)} / ${range(able, "prompt").maximum}`);
   }
 
   /** @param {Map<string, string>} [found] */
   #showOutlook(found = this.#problems()) {
     const [first] = found;
-    for (const id of ["#make", "#draft"]) $(this, id).setAttribute("aria-disabled", String(first !== undefined));
+    for (const id of ["#make", "#draft"])
+      $(this, id).setAttribute("aria-disabled", String(first !== undefined));
     setText($(this, "#outlook"), first ? this.#named(...first) : waiting(this.#ahead));
   }
 
@@ -229,7 +248,8 @@ class VideoComposer extends HTMLElement {
 
   /** @param {unknown} error */
   #refuse(error) {
-    const { message, field: named } = error instanceof api.ApiError ? error : { message: String(error), field: "" };
+    const { message, field: named } =
+      error instanceof api.ApiError ? error : { message: String(error), field: "" };
     const field = SERVER_NAMES[named] ?? named;
     if (!this.querySelector(`#${field || "nothing"}-error`)) return setText($(this, "#form-error"), message);
     this.#say(field, message.startsWith(`${named}: `) ? message.slice(named.length + 2) : message);

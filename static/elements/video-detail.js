@@ -94,13 +94,27 @@ class VideoDetail extends HTMLElement {
   #firstButtons(video, made) {
     const pin = button("pin", "Pin", () => deeds.pin(videos.get(video.id) ?? video));
     pin.classList.add("pin");
-    const file = h("a", { class: "button primary", href: api.contentUrl(video.id, "video"), download: "", "data-icon": "download" }, "Download");
+    const file = h(
+      "a",
+      {
+        class: "button primary",
+        href: api.contentUrl(video.id, "video"),
+        download: "",
+        "data-icon": "download",
+      },
+      "Download",
+    );
     const remove = button("trash", "Delete", () => {
       location.hash = "#/";
       deeds.remove(videos.get(video.id) ?? video);
     });
     const compare = button("compare", "Compare", () => this.#tell("compare", video.id));
-    return [...(made ? [file] : []), ...(made && video.pinned !== undefined ? [pin] : []), ...(made ? [compare] : []), remove];
+    return [
+      ...(made ? [file] : []),
+      ...(made && video.pinned !== undefined ? [pin] : []),
+      ...(made ? [compare] : []),
+      remove,
+    ];
   }
 
   /**
@@ -119,7 +133,11 @@ class VideoDetail extends HTMLElement {
     const vary = button("dice", "Another seed", () => this.#after(deeds.anew(video, { seed: seed() })));
     const go = button("picture", "Continue it", () => this.#goOn(video));
     go.title = "Its last frame becomes the first picture of the next";
-    return section("Make more of it", h("div", { class: "buttons" }, same, vary, go, fill), this.#remix(video));
+    return section(
+      "Make more of it",
+      h("div", { class: "buttons" }, same, vary, go, fill),
+      this.#remix(video),
+    );
   }
 
   /** @param {Video} video */
@@ -155,11 +173,25 @@ class VideoDetail extends HTMLElement {
     };
     const recipe = recipeOf(video);
     const tabs = [
-      h("button", { type: "button", class: "quiet", onclick: () => show(asCurl(recipe, withKey), tabs[0]) }, "curl"),
-      h("button", { type: "button", class: "quiet", onclick: () => show(asPython(recipe, withKey), tabs[1]) }, "Python"),
+      h(
+        "button",
+        { type: "button", class: "quiet", onclick: () => show(asCurl(recipe, withKey), tabs[0]) },
+        "curl",
+      ),
+      h(
+        "button",
+        { type: "button", class: "quiet", onclick: () => show(asPython(recipe, withKey), tabs[1]) },
+        "Python",
+      ),
     ];
     show(asCurl(recipe, withKey), tabs[0]);
-    return h("details", { class: "commands" }, h("summary", {}, "As a command"), h("div", { class: "buttons" }, ...tabs, copy), text);
+    return h(
+      "details",
+      { class: "commands" },
+      h("summary", {}, "As a command"),
+      h("div", { class: "buttons" }, ...tabs, copy),
+      text,
+    );
   }
 
   /** @param {Promise<Video | null>} request back to the wall, where the new one is */
@@ -195,7 +227,9 @@ const list = (video) =>
 
 /** @param {Video} video */
 const notices = (video) =>
-  video.notices.length ? [h("ul", { class: "notices" }, ...video.notices.map((one) => h("li", {}, one)))] : [];
+  video.notices.length
+    ? [h("ul", { class: "notices" }, ...video.notices.map((one) => h("li", {}, one)))]
+    : [];
 
 /**
  * @param {HTMLElement} text

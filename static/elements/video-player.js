@@ -65,8 +65,18 @@ class VideoPlayer extends HTMLElement {
 
   #bar() {
     const button = (/** @type {string} */ name, /** @type {string} */ label, /** @type {() => void} */ act) =>
-      h("button", { type: "button", class: `tool ${name}`, "data-icon": name, title: label, onclick: act }, h("span", { class: "unseen" }, label));
-    const scrub = h("input", { type: "range", min: 0, max: this.#frames - 1, value: 0, "aria-label": "Frame" });
+      h(
+        "button",
+        { type: "button", class: `tool ${name}`, "data-icon": name, title: label, onclick: act },
+        h("span", { class: "unseen" }, label),
+      );
+    const scrub = h("input", {
+      type: "range",
+      min: 0,
+      max: this.#frames - 1,
+      value: 0,
+      "aria-label": "Frame",
+    });
     scrub.addEventListener("input", () => this.#seek(Number(scrub.value)));
     scrub.addEventListener("pointerdown", () => (this.#scrubbing = true));
     scrub.addEventListener("pointerup", () => (this.#scrubbing = false));
@@ -84,7 +94,11 @@ class VideoPlayer extends HTMLElement {
       scrub,
       h("span", { class: "time" }),
       loop,
-      button("frame", "Full screen", () => $(this, ".clips").requestFullscreen().catch(() => {})),
+      button("frame", "Full screen", () =>
+        $(this, ".clips")
+          .requestFullscreen()
+          .catch(() => {}),
+      ),
     );
   }
 
@@ -129,14 +143,21 @@ class VideoPlayer extends HTMLElement {
   #failed() {
     const { error } = this.#leader;
     const reason = error?.message ? ` (${error.message})` : "";
-    $(this, ".clips").append(h("p", { class: "error", role: "alert" }, `This browser cannot play the video${reason}.`));
+    $(this, ".clips").append(
+      h("p", { class: "error", role: "alert" }, `This browser cannot play the video${reason}.`),
+    );
   }
 }
 
 /** @param {Video} video */
 function clipOf(video) {
   const source = api.contentUrl(video.id, "video");
-  const clip = h("video", { src: source, poster: api.contentUrl(video.id, "thumbnail"), playsinline: true, preload: "auto" });
+  const clip = h("video", {
+    src: source,
+    poster: api.contentUrl(video.id, "thumbnail"),
+    playsinline: true,
+    preload: "auto",
+  });
   clip.muted = true;
   // The numbers reserve the room before the first byte is there.
   clip.width = video.width;
@@ -152,7 +173,10 @@ function clipOf(video) {
 function caption(list, index) {
   if (list.length === 1) return null;
   const video = list[index];
-  const parts = [h("a", { href: `#/videos/${video.id}` }, video.prompt), h("span", { class: "hint" }, `${video.model} · seed ${video.seed}`)];
+  const parts = [
+    h("a", { href: `#/videos/${video.id}` }, video.prompt),
+    h("span", { class: "hint" }, `${video.model} · seed ${video.seed}`),
+  ];
   return h("p", { class: "caption" }, ...parts);
 }
 

@@ -72,7 +72,13 @@ export function showTile(tile, video) {
 export function play(tile) {
   if (tile.classList.contains("failed") || tile.querySelector("video")) return;
   const source = api.contentUrl(tile.dataset.id ?? "", "video");
-  const player = h("video", { src: source, loop: true, playsinline: true, "aria-hidden": "true", tabindex: "-1" });
+  const player = h("video", {
+    src: source,
+    loop: true,
+    playsinline: true,
+    "aria-hidden": "true",
+    tabindex: "-1",
+  });
   player.muted = true;
   $(tile, ".well").append(player);
   player.play().catch(() => {});

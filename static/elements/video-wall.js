@@ -5,6 +5,7 @@ import { complain } from "../deeds.js";
 import { $, announce, h } from "../dom.js";
 import { unfinished, videos } from "../store.js";
 import { failure } from "../words.js";
+import { invitation } from "./invitation.js";
 import { MakingList } from "./making-list.js";
 import { makeTile, play, showTile, stop } from "./video-tile.js";
 
@@ -44,13 +45,17 @@ class VideoWall extends HTMLElement {
     }
     const more = $(this, ".more");
     more.addEventListener("click", () => this.#load());
-    new IntersectionObserver((seen) => seen[0].isIntersecting && this.#load(), { rootMargin: `${AHEAD}px` }).observe(more);
+    new IntersectionObserver((seen) => seen[0].isIntersecting && this.#load(), {
+      rootMargin: `${AHEAD}px`,
+    }).observe(more);
     videos.addEventListener("change", (event) => this.#take(/** @type {CustomEvent} */ (event).detail));
     videos.addEventListener("gone", (event) => this.#drop(/** @type {CustomEvent} */ (event).detail));
     this.addEventListener("pair", (event) => this.#pair(/** @type {CustomEvent} */ (event).detail));
     $(this, "#comparing button").addEventListener("click", () => this.#pair(this.#first));
     $(this, ".tiles").addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => this.#key(event));
-    $(this, ".tiles").addEventListener("focusin", (/** @type {FocusEvent} */ event) => this.#makeCurrent(event.target));
+    $(this, ".tiles").addEventListener("focusin", (/** @type {FocusEvent} */ event) =>
+      this.#makeCurrent(event.target),
+    );
   }
 
   /** @param {Model[]} models */
@@ -106,7 +111,8 @@ class VideoWall extends HTMLElement {
         this.#place(video);
       }
       this.#arrange();
-      if (fresh && this.#query.search) announce(`${this.#tiles.size}${page.has_more ? " or more" : ""} videos found.`);
+      if (fresh && this.#query.search)
+        announce(`${this.#tiles.size}${page.has_more ? " or more" : ""} videos found.`);
     } catch (error) {
       if (!(error instanceof api.ApiError && [0, 401].includes(error.status))) complain(error);
     } finally {
@@ -139,7 +145,8 @@ class VideoWall extends HTMLElement {
     if (before && unfinished(before) && !unfinished(video)) this.#tellEnd(video);
     // What lies beyond the pages that are loaded comes with its page.
     const oldest = videos.get(this.ids.at(-1) ?? "");
-    if (this.#tiles.has(video.id) || !this.#hasMore || !oldest || video.created_at >= oldest.created_at) this.#place(video);
+    if (this.#tiles.has(video.id) || !this.#hasMore || !oldest || video.created_at >= oldest.created_at)
+      this.#place(video);
     this.#showEnd();
   }
 
@@ -164,7 +171,9 @@ class VideoWall extends HTMLElement {
       const video = videos.get(a.dataset.id);
       return video && this.#precedes(video, videos.get(b.dataset.id)) ? -1 : 1;
     });
-    order.forEach((tile, index) => tile !== list.children[index] && list.insertBefore(tile, list.children[index]));
+    order.forEach(
+      (tile, index) => tile !== list.children[index] && list.insertBefore(tile, list.children[index]),
+    );
   }
 
   /**
@@ -174,14 +183,19 @@ class VideoWall extends HTMLElement {
   #precedes(video, other) {
     if (!other) return true;
     const rank = (/** @type {Video} */ one) => this.#ranks.get(one.id) ?? 0;
-    return video.created_at > other.created_at || (video.created_at === other.created_at && rank(video) < rank(other));
+    return (
+      video.created_at > other.created_at ||
+      (video.created_at === other.created_at && rank(video) < rank(other))
+    );
   }
 
   /** @param {Video} video */
   #belongs(video) {
     const { search, model, status } = this.#query;
     const found = video.prompt.toLowerCase().includes(search.toLowerCase());
-    return !unfinished(video) && found && (!model || video.model === model) && (!status || video.status === status);
+    return (
+      !unfinished(video) && found && (!model || video.model === model) && (!status || video.status === status)
+    );
   }
 
   /** @param {string} id */
@@ -208,7 +222,9 @@ class VideoWall extends HTMLElement {
 
   /** @param {Video} video */
   #tellEnd(video) {
-    announce(video.status === "completed" ? `Finished: ${video.prompt}` : `${failure(video)} ${video.prompt}`);
+    announce(
+      video.status === "completed" ? `Finished: ${video.prompt}` : `${failure(video)} ${video.prompt}`,
+    );
     this.dispatchEvent(new CustomEvent("ended", { detail: video }));
   }
 
@@ -241,7 +257,8 @@ class VideoWall extends HTMLElement {
     if (!tile || !isLink || event.ctrlKey || event.metaKey || event.altKey) return;
     const next = this.#neighbour(tile, event.key);
     if (next) $(next, "a").focus();
-    else if (event.key === " ") (tile.querySelector("video") ? stop : play)(/** @type {HTMLElement} */ (tile));
+    else if (event.key === " ")
+      (tile.querySelector("video") ? stop : play)(/** @type {HTMLElement} */ (tile));
     else if (event.key === "Delete") $(tile, ".delete").click();
     else return;
     event.preventDefault();
@@ -268,22 +285,6 @@ class VideoWall extends HTMLElement {
     const near = rows.filter((other) => Math.abs(other.getBoundingClientRect().top - row) < 1);
     return near.reduce((best, other) => (off(other) < off(best) ? other : best));
   }
-}
-
-/**
- * @param {string[]} examples
- * @param {boolean} demo
- * @param {(prompt: string) => void} offer
- */
-function invitation(examples, demo, offer) {
-  const buttons = examples.map((prompt) => h("button", { type: "button", onclick: () => offer(prompt) }, prompt));
-  const known = "The loaded checkpoints are the small demo ones: they know a drawn world of balls, squares and triangles. ";
-  const more = h("a", { href: "#/system" }, "How to get the published ones");
-  return [
-    h("p", { class: "lead" }, "Describe a scene, press Make, and watch it appear here."),
-    ...(demo ? [h("p", { class: "hint" }, known, more)] : []),
-    ...(buttons.length ? [h("p", { class: "hint" }, "To begin, take one of these:"), h("div", { class: "examples" }, ...buttons)] : []),
-  ];
 }
 
 customElements.define("video-wall", VideoWall);
