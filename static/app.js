@@ -19,7 +19,8 @@ import * as news from "./news.js";
 
 const HEALTH_MS = 5000;
 const AWAY_MS = 2000;
-const SOON_MS = 300;
+// The service counts its queue once a second.
+const SOON_MS = 1200;
 const composer = $(document, "video-composer");
 const wall = $(document, "video-wall");
 const feed = new api.Feed();
