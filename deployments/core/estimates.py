@@ -67,13 +67,19 @@ class Timing:
 
 @dataclass(frozen=True)
 class Expected:
-    """The seconds of each phase of a run, all segments together; None where nothing is known."""
+    """The seconds of each phase of a run, all segments together; None where nothing is known.
+
+    Attributes:
+        curve: see `Timing`.
+        same_shape: the steps of this very shape were measured before, not those of a similar one.
+    """
 
     text: float | None
     denoise: float | None
     decode: float | None
     encode: float | None
     curve: tuple[float, ...] = ()
+    same_shape: bool = False
 
 
 def amounts(spec: VideoSpec) -> dict[Learnt, Amount]:
@@ -132,6 +138,7 @@ class Estimates:
             decode=self._seconds(setting, amount["decode"]),
             encode=self._seconds(encoder, amount["encode"]),
             curve=self._curve(setting, amount["denoise"]),
+            same_shape=amount["denoise"].shape in self._known[setting, "denoise"],
         )
 
     def _keep(self, timing: Timing) -> None:

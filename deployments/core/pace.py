@@ -170,10 +170,15 @@ class Pace:
         return learnt + (self._decode_s / share - learnt) * share
 
     def _or_share(self, learnt: float | None, part: int) -> float | None:
-        """Return what was learnt of a phase, else what it is of the denoising by `SHARES`."""
+        """Return what was learnt of a phase, else what it is of the denoising by `SHARES`.
+
+        Where the same steps take longer than they did before, the machine has other work, and the
+        phases to come take longer too.
+        """
+        denoise, usual = self._denoise_in_all(), self.expected.denoise
         if learnt is not None:
-            return learnt
-        denoise = self._denoise_in_all()
+            slower = denoise / usual if denoise and usual and self.expected.same_shape else 1.0
+            return learnt * slower
         return None if denoise is None else denoise * SHARES[part] / SHARES[1]
 
     def _text_left(self, now: float) -> float:

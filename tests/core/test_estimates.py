@@ -30,6 +30,7 @@ def test_the_same_video_takes_the_same_time() -> None:
     assert expected.denoise == 8.0
     assert (expected.decode, expected.encode) == (5.0, 3.0)
     assert expected.curve == (0.4, 0.6, 0.9, 1.0)
+    assert expected.same_shape
 
 
 def test_nothing_is_known_of_another_model_checkpoint_or_device() -> None:
@@ -55,6 +56,7 @@ def test_a_new_shape_takes_its_share_of_the_nearest_one() -> None:
     tokens = 256 * 16 * 25 / 64
     more = (1 + 2 * tokens / ATTENTION_FROM) / (1 + tokens / ATTENTION_FROM)
     assert expected.denoise == pytest.approx(16.0 * more, rel=0.3)
+    assert not expected.same_shape
     assert expected.curve == (0.4, 0.6, 0.9, 1.0)
 
 
