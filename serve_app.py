@@ -13,13 +13,13 @@ import ray
 from ray import serve
 from ray.serve import Application
 
+from deployments.backend import backend_class
 from deployments.core.checkpoints import choose_checkpoint
 from deployments.core.config import ModelConfig, ServiceConfig
 from deployments.core.log import logger
 from deployments.encoder import Encoder
 from deployments.ingress import Ingress
 from deployments.served import ServedJobs, ServedVideoModel
-from deployments.video_model import backend_class
 
 SHUTDOWN_S = 15
 # How soon Serve notices that a replica has died; its own default is 10.

@@ -25,10 +25,10 @@ import httpx
 import psutil
 
 from benchmarks.running import print_table, running_graph, shipped_config
+from deployments.backend import Backend, backend_class
 from deployments.core.checkpoints import choose_checkpoint
 from deployments.core.events import Decoded, JobView, Phase, Step
 from deployments.core.spec import VideoRequest, resolve
-from deployments.video_model import Backend, backend_class
 
 PHASES: tuple[Phase, ...] = ("denoise", "decode", "encode")
 ALLOWANCE_S = 0.5

@@ -13,6 +13,7 @@ from deployments import metrics
 from deployments.core.checkpoints import Checkpoint, GenerationConfig, Published
 from deployments.core.config import ModelConfig
 from deployments.core.events import BackendEvent, Decoded, Notice, PhaseBegan, Step
+from deployments.core.memory import Placement
 from deployments.core.networks.figures import MochiFigures
 from deployments.core.networks.model import Clip
 from deployments.core.spec import ModelCard, VideoSpec
@@ -104,6 +105,10 @@ class Mochi:
             self._parts.text_encoder,
             on_lookup=partial(metrics.record_prompt, self._name),
         )
+
+    def placement(self) -> Placement | None:
+        """Return how the loaded networks lie on the GPU, and its memory now; None on the CPU."""
+        return self._placer.placement()
 
     def generate(self, spec: VideoSpec, image: bytes | None = None) -> Iterator[BackendEvent]:
         """Make the frames of `spec`; each `next()` does at most one step or decodes one latent.

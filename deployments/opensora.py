@@ -17,6 +17,7 @@ from deployments import metrics
 from deployments.core.checkpoints import Checkpoint, GenerationConfig, Published
 from deployments.core.config import ModelConfig
 from deployments.core.events import BackendEvent, Decoded, Notice, PhaseBegan, Step
+from deployments.core.memory import Placement
 from deployments.core.networks.figures import OpenSoraFigures
 from deployments.core.networks.model import Clip
 from deployments.core.spec import MAX_FRAMES, MAX_SEED, ModelCard, VideoSpec
@@ -120,6 +121,10 @@ class OpenSora:
             parts.text_encoder_2,
             on_lookup=partial(metrics.record_prompt, self._name),
         )
+
+    def placement(self) -> Placement | None:
+        """Return how the loaded networks lie on the GPU, and its memory now; None on the CPU."""
+        return self._placer.placement()
 
     def generate(self, spec: VideoSpec, image: bytes | None) -> Iterator[BackendEvent]:
         """Make the frames of `spec`; each `next()` does at most one step or decodes one tile.

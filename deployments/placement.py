@@ -34,6 +34,14 @@ class Placer:
         if self._device != "cpu":
             self.mode = memory.fastest_mode(figures, largest, self.available_gb())
 
+    def placement(self) -> memory.Placement | None:
+        """Return the mode and the GPU's memory as they are now; None on the CPU."""
+        if self._device == "cpu":
+            return None
+        return memory.Placement(
+            mode=self.mode, available_gb=self.available_gb(), total_gb=self.total_gb()
+        )
+
     @property
     def on_cpu(self) -> set[str]:
         """The parts that are not on the GPU between jobs: the card may be shared."""
@@ -91,6 +99,13 @@ class Placer:
 
         free, _ = torch.cuda.mem_get_info(self._device)
         return (free + torch.cuda.memory_reserved(self._device)) / memory.GIB
+
+    def total_gb(self) -> float:
+        """Return the memory of the whole card, in GB."""
+        import torch
+
+        _, total = torch.cuda.mem_get_info(self._device)
+        return total / memory.GIB
 
     def _rest(self, parts: Any) -> None:
         if self._device == "cpu":

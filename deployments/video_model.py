@@ -9,19 +9,19 @@ thread is free.
 
 import asyncio
 import contextlib
-import importlib
 import os
 import platform
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ClassVar, Protocol, cast
+from typing import Any
 
 import numpy as np
 
 from deployments import metrics
+from deployments.backend import Backend, backend_class
 from deployments.core import gpu
-from deployments.core.checkpoints import Checkpoint, Published
+from deployments.core.checkpoints import Checkpoint
 from deployments.core.config import ModelConfig
 from deployments.core.errors import (
     BackendUnavailable,
@@ -42,7 +42,8 @@ from deployments.core.events import (
     Wanted,
 )
 from deployments.core.log import logger
-from deployments.core.spec import ModelCard, VideoSpec
+from deployments.core.memory import Placement
+from deployments.core.spec import VideoSpec
 
 # While a job runs, the answer to a report tells a replica whether the job is still wanted.
 REPORT_EVERY_S, REPORT_EVERY_BUSY_S = 5.0, 2.0
@@ -53,41 +54,6 @@ FRAMES_PER_CHUNK = 24
 Put = Callable[[Frames], Any]
 # Delivers a state to the jobs deployment.
 Report = Callable[[ReplicaState], Awaitable[Wanted]]
-
-
-class Backend(Protocol):
-    """One model family. Its module, `deployments/<name>.py`, names the class in `BACKEND`."""
-
-    published: ClassVar[Published]
-    bundled: ClassVar[str]
-
-    @staticmethod
-    def card(config: ModelConfig, checkpoint: Checkpoint) -> ModelCard:
-        """Return what the model can do with this checkpoint, without importing torch."""
-
-    def __init__(self, config: ModelConfig, checkpoint: Checkpoint, device: str) -> None: ...
-
-    def load(self) -> None:
-        """Load the checkpoint; called once, on the model's thread. May take minutes."""
-
-    def generate(self, spec: VideoSpec, image: bytes | None = None) -> Iterator[BackendEvent]:
-        """Make the video; each step of the iterator does at most one denoising step or one decode
-        chunk. Closing the iterator stops the work and leaves the model fit for the next job.
-
-        Args: image: the first frame, as `core.images` left it: a PNG of 8-bit RGB; there when
-            `spec.conditioned`, and only then.
-        """
-
-
-def backend_class(config: ModelConfig) -> type[Backend]:
-    """Return the backend of a configured model. Raises ValueError when there is no such module."""
-    module = config.backend or f"deployments.{config.name}"
-    try:
-        return cast(type[Backend], importlib.import_module(module).BACKEND)
-    except (ModuleNotFoundError, AttributeError) as error:
-        raise ValueError(
-            f"models: {config.name!r} is not a model: no module {module} with a BACKEND"
-        ) from error
 
 
 class VideoModel:
@@ -263,12 +229,22 @@ class VideoModel:
             device=self._device,
             node=platform.node(),
             gpus=gpu.gpus(),
+            placement=self._placement(),
             job_id=self._job[0] if self._job else None,
             job_owner=self._job[1] if self._job else "",
             holding=tuple(self._held),
             pid=os.getpid(),
             reported_at=time.time(),
         )
+
+    def _placement(self) -> Placement | None:
+        if self._backend is None:
+            return None
+        try:
+            return self._backend.placement()
+        except RuntimeError:  # a GPU in a state of error: its jobs fail and say so
+            logger.warning("%s: the GPU does not tell its memory", self._config.name, exc_info=True)
+            return None
 
 
 def _close(work: Iterator[BackendEvent]) -> None:

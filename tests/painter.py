@@ -22,10 +22,14 @@ from deployments.core.checkpoints import Checkpoint, GenerationConfig, Published
 from deployments.core.config import ModelConfig
 from deployments.core.errors import InsufficientVram
 from deployments.core.events import BackendEvent, Decoded, Notice, PhaseBegan, Step
+from deployments.core.memory import Placement
+from deployments.core.networks.figures import MochiFigures
 from deployments.core.spec import ModelCard, VideoSpec
 
 STEP_S = 0.05
 OPENING = threading.Event()
+# What it says of a GPU, which it does not need.
+PLACEMENT: Placement | None = None
 GENERATION = GenerationConfig(
     native_area=256 * 256, max_frames=163, num_inference_steps=8, guidance_scale=4.0
 )
@@ -51,6 +55,10 @@ class Painter:
             guidance_scale=GENERATION.guidance_scale,
         )
 
+    @staticmethod
+    def figures(checkpoint: Checkpoint) -> MochiFigures:
+        return MochiFigures()
+
     def __init__(self, config: ModelConfig, checkpoint: Checkpoint, device: str) -> None:
         self._config, self._device = config, device
 
@@ -60,6 +68,9 @@ class Painter:
         if self._config.name.startswith("late"):
             OPENING.wait(20)
         time.sleep(float(os.environ.get("PAINTER_LOAD_S", "0")))
+
+    def placement(self) -> Placement | None:
+        return PLACEMENT
 
     def generate(self, spec: VideoSpec, image: bytes | None = None) -> Iterator[BackendEvent]:
         assert (image is not None) == spec.conditioned

@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
+from deployments.backend import backend_class
 from deployments.core.config import ModelConfig
 from deployments.core.errors import BackendUnavailable, GenerationFailed
 from deployments.core.events import FramesStored, PhaseBegan, ReplicaState, Started, Step, Wanted
 from deployments.core.spec import VideoRequest, VideoSpec, resolve
-from deployments.video_model import FRAMES_PER_CHUNK, VideoModel, backend_class
+from deployments.video_model import FRAMES_PER_CHUNK, VideoModel
 from tests.in_process import CHECKPOINT
 from tests.painter import Painter
 

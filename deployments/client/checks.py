@@ -17,6 +17,7 @@ from typing import Any
 import httpx2
 import pynvml
 
+from deployments.backend import backend_class
 from deployments.client.findings import Finding, Setup, State
 from deployments.core import gpu
 from deployments.core.checkpoints import choose_checkpoint, converted_folder, is_downloaded
@@ -26,7 +27,6 @@ from deployments.core.ffmpeg import ffmpeg_path
 from deployments.core.keys import Keyring
 from deployments.downloads import free_bytes, size
 from deployments.launch import port_in_use
-from deployments.video_model import backend_class
 from deployments.weights import INDEX, REPOSITORIES
 
 MIB, GIB = 2**20, 2**30

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from deployments.core.memory import Placement
 from deployments.core.spec import Frozen, VideoSpec
 
 Phase = Literal["queued", "loading", "text", "denoise", "decode", "encode", "saved"]
@@ -120,7 +121,8 @@ class GpuMemory(Frozen):
 class ReplicaState(Frozen):
     """What a model replica says of itself, on every change and every few seconds.
 
-    `holding` names the jobs whose frames it keeps in the object store.
+    `holding` names the jobs whose frames it keeps in the object store. `placement` is None on the
+    CPU, and until the model is loaded.
     """
 
     replica_id: str
@@ -131,6 +133,7 @@ class ReplicaState(Frozen):
     device: str
     node: str
     gpus: tuple[GpuMemory, ...] = ()
+    placement: Placement | None = None
     job_id: str | None = None
     job_owner: str = ""
     holding: tuple[str, ...] = ()

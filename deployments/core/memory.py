@@ -61,6 +61,14 @@ MODES = (
 )
 
 
+class Placement(Frozen):
+    """How a replica's networks lie on its GPU, and the memory they have there, in GB."""
+
+    mode: Mode
+    available_gb: float = Field(description="What is free, and what the replica holds already.")
+    total_gb: float = Field(description="Of the whole card.")
+
+
 class Phase(Frozen):
     """What one phase of a generation takes of the GPU, in GB."""
 
