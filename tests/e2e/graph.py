@@ -194,6 +194,7 @@ class Launched:
             with contextlib.suppress(psutil.NoSuchProcess):
                 left.kill()
         self.process.wait(60)
+        psutil.wait_procs(family, timeout=60)  # the next one needs its port
 
 
 @contextmanager
