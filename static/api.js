@@ -179,6 +179,10 @@ export class Feed extends EventTarget {
     source.addEventListener("error", () => this.#lost(source));
   }
 
+  get closed() {
+    return this.#source === null;
+  }
+
   close() {
     this.#source?.close();
     this.#source = null;

@@ -31,10 +31,7 @@ let states = "";
 // --- addresses ---------------------------------------------------------------------------
 
 async function go() {
-  const [view = "", first = "", second = ""] = location.hash
-    .replace(/^#\/?/, "")
-    .split("/")
-    .map(decodeURIComponent);
+  const [view = "", first = "", second = ""] = location.hash.replace(/^#\/?/, "").split("/");
   const base = view === "drafts" || view === "system" ? view : "wall";
   for (const link of document.querySelectorAll("nav [data-view]")) {
     if (/** @type {HTMLElement} */ (link).dataset.view === base) link.setAttribute("aria-current", "page");
@@ -182,6 +179,14 @@ addEventListener("hashchange", () => {
   go();
 });
 addEventListener("pagehide", () => videos.flush());
+document.addEventListener("visibilitychange", () => {
+  // Browsers open six connections to a host: a tab that nobody sees and that waits for nothing
+  // gives its own back.
+  if (document.hidden && !videos.unfinished.length) feed.close();
+  if (document.hidden || !feed.closed) return;
+  feed.open();
+  catchUp();
+});
 drawIcons(document);
 showScheme();
 begin();

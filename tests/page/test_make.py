@@ -69,7 +69,7 @@ def test_only_what_was_chosen_is_sent(studio: Studio) -> None:
 
 
 def test_a_wrong_field_is_told_beside_it(studio: Studio) -> None:
-    """Nothing is sent; the field has the focus, the button says why, and once mended all is well."""
+    """Nothing is sent; the field has the focus, the button says why; once mended it may go."""
     page = studio.open()
     studio.fill()
     for label, value, message in WRONG:

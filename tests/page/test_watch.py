@@ -146,6 +146,24 @@ def test_a_restart_of_the_server_is_survived(browser: Browser, tmp_path: Path, f
         context.close()
 
 
+def test_a_tab_that_nobody_sees_gives_its_connection_back(studio: Studio) -> None:
+    """If it waits for nothing; it catches up when one returns."""
+    hide = (
+        "(hidden) => { Object.defineProperty(document, 'hidden', { value: hidden, configurable:"
+        " true }); document.dispatchEvent(new Event('visibilitychange')); }"
+    )
+    page = studio.open()
+    expect(page.locator(".empty")).to_be_visible()
+    page.evaluate(hide, True)
+    studio.add("a ball that nobody saw")
+    page.wait_for_timeout(500)
+    expect(studio.tiles).to_have_count(0)
+    page.evaluate(hide, False)
+    expect(studio.tiles.locator(".text")).to_have_text(["a ball that nobody saw"])
+    studio.add("a ball that one sees")
+    expect(studio.tiles).to_have_count(2)
+
+
 def test_the_window_tells_of_the_end_while_one_is_elsewhere(studio: Studio) -> None:
     """In its title, and by a notification for those who asked."""
     studio.context.grant_permissions(["notifications"])
