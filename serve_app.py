@@ -13,10 +13,11 @@ import ray
 from ray import serve
 from ray.serve import Application
 
-from deployments.backend import backend_class
-from deployments.core.checkpoints import choose_checkpoint
+from deployments.backend import Backend, backend_class
+from deployments.core.checkpoints import Checkpoint, choose_checkpoint
 from deployments.core.config import ModelConfig, ServiceConfig
 from deployments.core.log import logger
+from deployments.core.networks.model import ModelFigures
 from deployments.encoder import Encoder
 from deployments.ingress import Ingress
 from deployments.served import ServedJobs, ServedVideoModel
@@ -31,6 +32,7 @@ ON_HEAD = {"resources": {"node:__internal_head__": 0.001}}
 def build(config: ServiceConfig) -> Application:
     """Return the application for the `args` of the Serve config; unknown keys are refused."""
     cards, models = [], {}
+    figures: dict[str, ModelFigures] = {}
     free_gpus = float(ray.cluster_resources().get("GPU", 0))
     for model in config.models:
         backend = backend_class(model)
@@ -45,6 +47,7 @@ def build(config: ServiceConfig) -> Application:
         device = "cuda" if num_gpus else "cpu"
         logger.info("%s: checkpoint %s on %s", model.name, checkpoint.label, device)
         cards.append(backend.card(model, checkpoint))
+        figures |= figures_of(model.name, backend, checkpoint)
         models[model.name] = _deployment(
             ServedVideoModel,
             model.name,
@@ -60,7 +63,7 @@ def build(config: ServiceConfig) -> Application:
         "jobs",
         max_ongoing_requests=1000,
         ray_actor_options={"num_cpus": 0.1, **ON_HEAD},
-    ).bind(config, cards, models, encoder)
+    ).bind(config, cards, models, encoder, figures)
     return _deployment(
         serve.ingress()(Ingress),
         "ingress",
@@ -68,6 +71,18 @@ def build(config: ServiceConfig) -> Application:
         max_ongoing_requests=1000,
         ray_actor_options={"num_cpus": 0.1, **ON_HEAD},
     ).bind(jobs, config, cards)
+
+
+def figures_of(
+    name: str, backend: type[Backend], checkpoint: Checkpoint
+) -> dict[str, ModelFigures]:
+    """Return what the model's networks take, under its name; nothing of a broken checkpoint, as its
+    replica will say what is wrong with it."""
+    try:
+        return {name: backend.figures(checkpoint)}
+    except (OSError, ValueError) as error:
+        logger.warning("%s: nothing is known of its memory: %s", name, error)
+        return {}
 
 
 def gpu_share(model: ModelConfig, free_gpus: float) -> float:

@@ -19,6 +19,7 @@ from deployments.core.service import Submission
 from deployments.core.spec import ModelCard
 from deployments.dispatcher import Dispatcher
 from deployments.job_run import Db
+from deployments.outlooks import Outlooks
 
 # What OpenAI's clients ask for again, of all that a refusal may be.
 REPEATED_STATUSES = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
@@ -36,11 +37,13 @@ class Admission:
         config: ServiceConfig,
         cards: list[ModelCard],
         dispatcher: Dispatcher,
+        outlooks: Outlooks,
         *,
         store: JobStore,
         db: Db,
     ) -> None:
         self._config, self._cards, self._dispatcher = config, cards, dispatcher
+        self._outlooks = outlooks
         self._store, self._db = store, db
         self._refusals = Refusals()
         # One at a time: who is counted before the queue is full must be in it before the next one.
@@ -50,7 +53,7 @@ class Admission:
         """Store a new job, durably, and return its id; of a request that has come before, the id of
         the job that it made.
 
-        Raises: InvalidRequest, BackendUnavailable, QueueFull, InsufficientDisk.
+        Raises: InvalidRequest, BackendUnavailable, InsufficientVram, QueueFull, InsufficientDisk.
         """
         async with self._turn:
             if submission.is_retry and self._refusals.take(submission):
@@ -74,6 +77,7 @@ class Admission:
         way = route(submission.request, self._cards)
         if reason := self._dispatcher.fleet.hopeless(way.models):
             raise BackendUnavailable(reason)
+        await self._outlooks.refuse_too_large(submission.request, way.models)
         limits = self._config.limits
         queued = await self._db(self._store.count_queued)
         if queued >= limits.max_queued:

@@ -46,6 +46,11 @@ class Fleet:
             for heard in self._heard.values()
         )
 
+    def complete(self, model: str) -> tuple[ReplicaState, ...]:
+        """Return the states of the replicas of `model` once all have reported, before that none."""
+        states = tuple(h.state for h in self._heard.values() if h.state.model == model)
+        return states if len(states) >= self._expected.get(model, 1) else ()
+
     def ready(self, model: str) -> int:
         """Return how many replicas of `model` can take a job."""
         return sum(

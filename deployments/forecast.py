@@ -13,6 +13,7 @@ from deployments.core.config import EncoderConfig, ServiceConfig
 from deployments.core.errors import VideoServiceError
 from deployments.core.estimates import Amount, Estimates, Expected, Setting, Timing, amounts
 from deployments.core.job_table import Job
+from deployments.core.outlook import Times
 from deployments.core.pace import STALLED_UNKNOWN_S, Pace
 from deployments.core.spec import ModelCard, VideoSpec, resolve
 from deployments.core.timings import TimingStore
@@ -113,6 +114,14 @@ class Forecast:
         if job.id not in self._waits:
             self._waits[job.id] = self._take_lane(job)
         return self._waits[job.id]
+
+    def times(self, spec: VideoSpec) -> Times:
+        """Return how long one that is handed in now would wait for its model, and take there; asks
+        for a `plan` that is not old."""
+        expected = self._expected(spec)
+        make_s = _sum(expected.text, expected.denoise, expected.decode, expected.encode)
+        start_s = min(self._lanes.get(spec.model, []), default=math.inf)
+        return Times(start_s=_known(start_s), make_s=_known(make_s))
 
     def seconds_until_free(self) -> int:
         """Return about how long it takes until a model is free, for a client to come back then."""

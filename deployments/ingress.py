@@ -22,10 +22,12 @@ from deployments.core.config import ServiceConfig
 from deployments.core.errors import BackendUnavailable, InvalidRequest, VideoServiceError
 from deployments.core.events import Changes, JobPage, JobView, ServiceState
 from deployments.core.log import logger
+from deployments.core.outlook import Outlook
 from deployments.core.service import JobQuery, JobsService, Submission
-from deployments.core.spec import ModelCard
+from deployments.core.spec import ModelCard, VideoRequest
 from deployments.lost import cause_of, is_away, is_replaced, is_stopping
 from deployments.routes import (
+    estimate,
     events,
     generate,
     models,
@@ -102,6 +104,7 @@ def create_app(
     )
     for routes in (
         generate,
+        estimate,
         video_extensions,
         videos,
         events,
@@ -195,6 +198,10 @@ class RemoteJobs:
         view: JobView = await self._call("submit", submission)
         logger.info("video_id=%s: accepted", view.id)
         return view
+
+    async def estimate(self, request: VideoRequest) -> Outlook:
+        """See `JobsService.estimate`."""
+        return await self._call("estimate", request)
 
     async def get(self, job_id: str) -> JobView:
         """See `JobsService.get`."""

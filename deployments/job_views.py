@@ -8,6 +8,7 @@ from deployments.core.job_store import Job, JobStore
 from deployments.dispatcher import Dispatcher
 from deployments.housekeeping import expires_at
 from deployments.job_run import Db
+from deployments.outlooks import plan_queue
 
 # More changes than these are told in several answers.
 CHANGES_AT_ONCE = 200
@@ -41,9 +42,7 @@ class JobViews:
         """Return what the row does not say: what changes while it stays the same."""
         forecast = self._dispatcher.forecast
         if job.status == "queued":
-            if forecast.plan_is_old:
-                waiting = await self._db(self._store.queued)
-                forecast.plan(self._dispatcher.turns.order(waiting))
+            await plan_queue(self._dispatcher, self._store, self._db)
             wait = forecast.wait(job)
             return {
                 "queue_position": await self._dispatcher.turns.place(job.id),

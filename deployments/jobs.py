@@ -22,12 +22,14 @@ from deployments.core.errors import InvalidRequest, NotFound
 from deployments.core.events import Changes, JobPage, JobView, ReplicaState, ServiceState, Wanted
 from deployments.core.job_store import JobStore
 from deployments.core.log import logger
+from deployments.core.outlook import Figures, Outlook
 from deployments.core.service import JobQuery, Submission
-from deployments.core.spec import ModelCard
+from deployments.core.spec import ModelCard, VideoRequest
 from deployments.dispatcher import Dispatcher
 from deployments.housekeeping import Housekeeping
 from deployments.job_run import EncoderClient, ModelClient
 from deployments.job_views import JobViews
+from deployments.outlooks import Outlooks
 from deployments.webhooks import Webhooks
 
 MAX_WAIT_S = 2.0
@@ -43,6 +45,7 @@ class Jobs:
         cards: list[ModelCard],
         models: Mapping[str, ModelClient],
         encoder: EncoderClient,
+        figures: Figures | None = None,
     ) -> None:
         self._changes: dict[str, asyncio.Event] = {}
         self._any_change = asyncio.Event()
@@ -63,7 +66,12 @@ class Jobs:
             db=self._db,
             announce=self._announce,
         )
-        self._admission = Admission(config, cards, self._dispatcher, store=self._store, db=self._db)
+        self._outlooks = Outlooks(
+            cards, figures or {}, self._dispatcher, store=self._store, db=self._db
+        )
+        self._admission = Admission(
+            config, cards, self._dispatcher, self._outlooks, store=self._store, db=self._db
+        )
         self._views = JobViews(self._dispatcher, config.retention, store=self._store, db=self._db)
         self._tidying = asyncio.create_task(self._keep_tidy())
 
@@ -75,6 +83,10 @@ class Jobs:
         logger.info("video_id=%s: handed in", job_id)
         self._announce(job_id)
         return await self.get(job_id)
+
+    async def estimate(self, request: VideoRequest) -> Outlook:
+        """Return what the request would take, were it handed in now."""
+        return await self._outlooks.of(request)
 
     async def get(self, job_id: str) -> JobView:
         """Return the job as it is now."""

@@ -7,6 +7,7 @@ from typing import Any
 from deployments.core.config import ServiceConfig
 from deployments.core.errors import VideoServiceError
 from deployments.core.events import EncodedVideo, EncodeOrder, ModelEvent
+from deployments.core.outlook import Figures
 from deployments.core.spec import ModelCard, VideoSpec
 from deployments.jobs import Jobs
 from deployments.video_model import VideoModel
@@ -24,10 +25,15 @@ class ServedJobs(Jobs):
     """`Jobs` as a replica: `models` and `encoder` are handles."""
 
     def __init__(
-        self, config: ServiceConfig, cards: list[ModelCard], models: dict[str, Any], encoder: Any
+        self,
+        config: ServiceConfig,
+        cards: list[ModelCard],
+        models: dict[str, Any],
+        encoder: Any,
+        figures: Figures,
     ) -> None:
         clients = {name: ModelHandle(handle) for name, handle in models.items()}
-        super().__init__(config, cards, clients, EncoderHandle(encoder))
+        super().__init__(config, cards, clients, EncoderHandle(encoder), figures)
 
     async def ask(self, method: str, *args: Any) -> Any:
         """Answer one question of `JobsService`; a refusal is returned, not raised.

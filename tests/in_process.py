@@ -59,7 +59,8 @@ async def running(config: ServiceConfig, encoder: Any = None) -> AsyncIterator[J
         model.name: VideoModel(model, CHECKPOINT, "cuda", put=LocalRef, report=report)
         for model in config.models
     }
-    jobs = Jobs(config, cards, models, encoder or Encoder())
+    figures = {model.name: Painter.figures(CHECKPOINT) for model in config.models}
+    jobs = Jobs(config, cards, models, encoder or Encoder(), figures)
     holder.append(jobs)
     for model in models.values():
         model.changed()

@@ -30,6 +30,9 @@ from deployments.core.events import (
     ReplicaState,
     ServiceState,
 )
+from deployments.core.memory import Placement
+from deployments.core.networks.figures import MochiFigures, OpenSoraFigures
+from deployments.core.outlook import Figures, Outlook, Times, outlook
 from deployments.core.routing import route
 from deployments.core.service import JobQuery, Submission
 from deployments.core.spec import ModelCard, VideoRequest, resolve
@@ -83,6 +86,8 @@ class ScriptedJobs:
         self.requests: list[VideoRequest] = []
         self.cancelled: list[str] = []
         self.replicas: tuple[ReplicaState, ...] = (replica(),)
+        self.figures: Figures = {"mochi": MochiFigures(), "opensora": OpenSoraFigures()}
+        self.times: dict[str, Times] = {}
 
     async def submit(self, submission: Submission) -> JobView:
         job_id, request = submission.job_id, submission.request
@@ -129,6 +134,10 @@ class ScriptedJobs:
         if not self.hold:
             self.finish(job_id)
         return self.jobs[job_id]
+
+    async def estimate(self, request: VideoRequest) -> Outlook:
+        self._must_be_up()
+        return outlook(request, self.cards, self.figures, self.replicas, self.times)
 
     async def get(self, job_id: str) -> JobView:
         self._must_be_up()
@@ -181,9 +190,7 @@ class ScriptedJobs:
     async def delete(self, job_id: str) -> None:
         self._must_be_up()
         gone = self.jobs.pop(job_id)
-        self.deleted.append(
-            DeletedJob(id=job_id, caller=gone.caller, sequence=self._next_change())
-        )
+        self.deleted.append(DeletedJob(id=job_id, caller=gone.caller, sequence=self._next_change()))
 
     async def cancel(self, job_id: str) -> JobView:
         job = await self.get(job_id)
@@ -269,7 +276,12 @@ def _matches(job: JobView, query: JobQuery) -> bool:
 
 
 def replica(
-    state: ModelState = "ready", model: str = "mochi", *, gpu: bool = False, reason: str = ""
+    state: ModelState = "ready",
+    model: str = "mochi",
+    *,
+    gpu: bool = False,
+    reason: str = "",
+    placement: Placement | None = None,
 ) -> ReplicaState:
     return ReplicaState(
         replica_id=f"{model}#1",
@@ -280,6 +292,7 @@ def replica(
         device="cuda" if gpu else "cpu",
         node="head",
         gpus=(GPU,) if gpu else (),
+        placement=placement,
         pid=1,
         reported_at=time.time(),
     )

@@ -181,20 +181,21 @@ class BackendUnavailable(VideoServiceError):
 
 
 class InsufficientVram(VideoServiceError):
-    """The GPU has less free memory than the request needs."""
+    """The GPU has less free memory than the request needs; `instead` says what would fit."""
 
     status = 503
     code = "insufficient_vram"
 
-    def __init__(self, model: str, need_gb: float, free_gb: float) -> None:
-        super().__init__(model, need_gb, free_gb)
-        self.model, self.need_gb, self.free_gb = model, need_gb, free_gb
+    def __init__(self, model: str, need_gb: float, free_gb: float, instead: str = "") -> None:
+        super().__init__(model, need_gb, free_gb, instead)
+        self.model, self.need_gb, self.free_gb, self.instead = model, need_gb, free_gb, instead
 
     def __str__(self) -> str:
-        return (
+        refusal = (
             f"Insufficient VRAM: {self.model} needs ~{self.need_gb:.1f}GB, "
             f"but only {self.free_gb:.1f}GB available."
         )
+        return f"{refusal} {self.instead}".strip()
 
 
 class InsufficientDisk(VideoServiceError):

@@ -28,6 +28,18 @@ class Nearest(Frozen):
         description="Largest size below the one asked, of about its aspect, if any fits."
     )
 
+    @property
+    def sentence(self) -> str:
+        """The same in words."""
+        ways = ["with low_vram"] if self.low_vram else []
+        if self.num_frames is not None:
+            ways.append(f"with at most {self.num_frames} frames")
+        if self.size is not None:
+            ways.append(f"at {self.size.width}x{self.size.height}")
+        if not ways:
+            return "No shorter or smaller video fits either."
+        return f"It would fit {', or '.join(ways)}."
+
 
 def need_gb(request: VideoRequest, card: ModelCard, figures: ModelFigures, mode: Mode) -> float:
     """Return what `request` takes of a GPU on the model of `card`, in GB.

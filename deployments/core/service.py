@@ -9,6 +9,7 @@ import secrets
 from typing import Literal, Protocol
 
 from deployments.core.events import Changes, JobPage, JobStatus, JobView, ServiceState
+from deployments.core.outlook import Outlook
 from deployments.core.spec import Frozen, VideoRequest
 
 Order = Literal["asc", "desc"]
@@ -66,8 +67,13 @@ class JobsService(Protocol):
 
     async def submit(self, submission: Submission) -> JobView:
         """Store a new job, durably, before answering. The same `job_id` again returns the job that
-        is there. Raises: InvalidRequest, BackendUnavailable, QueueFull, InsufficientDisk.
+        is there. Raises: InvalidRequest, BackendUnavailable, InsufficientVram, QueueFull,
+        InsufficientDisk.
         """
+
+    async def estimate(self, request: VideoRequest) -> Outlook:
+        """Return what the request would take, were it submitted now; stores nothing. Raises:
+        InvalidRequest, BackendUnavailable."""
 
     async def get(self, job_id: str) -> JobView:
         """Return the job. Raises: NotFound."""

@@ -7,7 +7,9 @@ from fastapi import Depends
 
 from deployments.core.errors import NotFound
 from deployments.core.events import Changes, JobPage, JobView, ServiceState
+from deployments.core.outlook import Outlook
 from deployments.core.service import JobQuery, JobsService, Submission
+from deployments.core.spec import VideoRequest
 from deployments.routes.caller import CallerDep
 from deployments.routes.door import DoorDep
 
@@ -28,6 +30,10 @@ class CallerJobs:
         """See `JobsService.submit`; the job becomes the caller's."""
         mine = submission.model_copy(update={"caller": self._caller or ""})
         return self._own(await self._jobs.submit(mine))
+
+    async def estimate(self, request: VideoRequest) -> Outlook:
+        """See `JobsService.estimate`."""
+        return await self._jobs.estimate(request)
 
     async def get(self, job_id: str) -> JobView:
         """See `JobsService.get`."""

@@ -171,7 +171,7 @@ async def submit(
 
     Args: more: what else is in its `Submission`.
     """
-    with _in_openais_words():
+    with in_openais_words():
         route(wanted, door.cards)
         seen = None if image is None else await door.read_image(image)
         submission = Submission(job_id=new_job_id(), request=wanted, image=seen, **more)
@@ -179,7 +179,7 @@ async def submit(
 
 
 @contextmanager
-def _in_openais_words() -> Iterator[None]:
+def in_openais_words() -> Iterator[None]:
     """Name a field as this door knows it."""
     names = {"image": REFERENCE, "prefer_backend": "model"}
     try:

@@ -1,0 +1,72 @@
+"""What requests would take, from what the jobs deployment knows: who is there, what waits, and how
+long videos took here. The arithmetic is in `core.outlook`."""
+
+import asyncio
+from collections.abc import Sequence
+
+from deployments.core.errors import InsufficientVram
+from deployments.core.job_store import JobStore
+from deployments.core.outlook import Figures, Outlook, never_fits, outlook
+from deployments.core.routing import route
+from deployments.core.spec import ModelCard, VideoRequest, resolve
+from deployments.dispatcher import Dispatcher
+from deployments.job_run import Db
+
+
+class Outlooks:
+    """The outlook of each request that somebody thinks of.
+
+    Args: figures: what is known of the configured models' networks.
+    """
+
+    def __init__(
+        self,
+        cards: Sequence[ModelCard],
+        figures: Figures,
+        dispatcher: Dispatcher,
+        *,
+        store: JobStore,
+        db: Db,
+    ) -> None:
+        self._cards, self._figures, self._dispatcher = cards, figures, dispatcher
+        self._store, self._db = store, db
+
+    async def of(self, request: VideoRequest) -> Outlook:
+        """Return what `request` would take. Raises: InvalidRequest, BackendUnavailable."""
+        able = route(request, self._cards).models
+        await plan_queue(self._dispatcher, self._store, self._db)
+        forecast = self._dispatcher.forecast
+        times = {
+            card.name: forecast.times(resolve(request, card))
+            for card in self._cards
+            if card.name in able
+        }
+        replicas = self._dispatcher.fleet.replicas()
+        return await asyncio.to_thread(
+            outlook, request, self._cards, self._figures, replicas, times
+        )
+
+    async def refuse_too_large(self, request: VideoRequest, models: Sequence[str]) -> None:
+        """Refuse what none of `models`, which can make it otherwise, will ever have the memory for.
+
+        Raises: InsufficientVram: of the first of them.
+        """
+        refusals: list[InsufficientVram] = []
+        for card in self._cards:
+            if card.name not in models or self._dispatcher.fleet.hopeless([card.name]):
+                continue
+            replicas = self._dispatcher.fleet.complete(card.name)
+            figures = self._figures.get(card.name)
+            refusal = await asyncio.to_thread(never_fits, request, card, figures, replicas)
+            if refusal is None:
+                return
+            refusals.append(refusal)
+        if refusals:
+            raise refusals[0]
+
+
+async def plan_queue(dispatcher: Dispatcher, store: JobStore, db: Db) -> None:
+    """Have the queue thought through, if that was long ago."""
+    if dispatcher.forecast.plan_is_old:
+        waiting = await db(store.queued)
+        dispatcher.forecast.plan(dispatcher.turns.order(waiting))
