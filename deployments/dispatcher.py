@@ -294,4 +294,5 @@ async def _keep(work: Callable[[], Any], every_s: float, wake: asyncio.Event) ->
         except Exception:
             logger.exception("%s failed; trying again", getattr(work, "__name__", work))
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(wake.wait(), every_s)
+            async with asyncio.timeout(every_s):
+                await wake.wait()

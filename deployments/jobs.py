@@ -72,7 +72,9 @@ class Jobs:
         self._admission = Admission(
             config, cards, self._dispatcher, self._outlooks, store=self._store, db=self._db
         )
-        self._views = JobViews(self._dispatcher, config.retention, store=self._store, db=self._db)
+        self._views = JobViews(
+            self._dispatcher, self._outlooks, config.retention, store=self._store, db=self._db
+        )
         self._tidying = asyncio.create_task(self._keep_tidy())
 
     # --- what the doors ask: see core/service.py ----------------------------------------
@@ -117,7 +119,8 @@ class Jobs:
                 return view
             with contextlib.suppress(TimeoutError):
                 # Another owner's changes are not announced here, hence a look twice a second.
-                await asyncio.wait_for(changed.wait(), min(left, 0.5))
+                async with asyncio.timeout(min(left, 0.5)):
+                    await changed.wait()
 
     async def changes(self, after: int | None, timeout_s: float) -> Changes:
         """Return what changed after the change `after`, or nothing after `timeout_s`, at most two

@@ -201,13 +201,15 @@ class VideoModel:
         while True:
             self._changed.clear()
             try:
-                await asyncio.wait_for(self._tell(), REPORT_TIMEOUT_S)
+                async with asyncio.timeout(REPORT_TIMEOUT_S):
+                    await self._tell()
             except Exception:
                 # The jobs replica may be starting or restarting; the next report will reach it.
                 logger.debug("report not delivered", exc_info=True)
             every_s = REPORT_EVERY_BUSY_S if self._job or self._held else REPORT_EVERY_S
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), every_s)
+                async with asyncio.timeout(every_s):
+                    await self._changed.wait()
 
     async def _tell(self) -> None:
         """Report, and let go of what the answer says that nobody wants."""

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -83,9 +84,10 @@ def test_an_error_of_ours_arrives_as_it_was_raised(error: Exception) -> None:
 )
 def test_a_call_is_made_again_when_the_jobs_replica_died(lost: Exception) -> None:
     """The same job id again, so that nothing is made twice."""
-    handle = Handle(lost, lost, "the job")
+    job = SimpleNamespace(id="video_1")
+    handle = Handle(lost, lost, job)
     jobs = RemoteJobs(handle, pause_s=0.001)  # type: ignore[arg-type]
-    assert asyncio.run(jobs.submit(SUBMISSION)) == "the job"
+    assert asyncio.run(jobs.submit(SUBMISSION)) is job
     assert handle.calls == [("submit", (SUBMISSION,))] * 3
 
 

@@ -37,10 +37,20 @@ data: {"id": "video_5f0c3a9e8d7b6a5c4f3e2d1c", "status": "in_progress", "progres
 id: 17
 
 """
+# Of each event, as OpenAPI 3.2 describes a stream of them.
+EVENT = {
+    "type": "object",
+    "properties": {
+        "event": {"type": "string", "enum": ["video", "deleted"]},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+        "id": {"type": "string"},
+        "retry": {"type": "integer"},
+    },
+}
 STREAM: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Server-sent events: `video` with the video object, `deleted` with its id.",
-        "content": {EventStream.media_type: {"schema": {"type": "string"}, "example": EXAMPLE}},
+        "content": {EventStream.media_type: {"itemSchema": EVENT, "example": EXAMPLE}},
     }
 }
 # Text, because a header and a parameter have no word for "none": it is left out, or a number.

@@ -50,7 +50,8 @@ class StateWatch:
         """Ask once; a failure keeps the old copy."""
         self.cpu_percent = psutil.cpu_percent(interval=None)
         try:
-            self.state = await asyncio.wait_for(self._jobs.state(), ANSWER_WITHIN_S)
+            async with asyncio.timeout(ANSWER_WITHIN_S):
+                self.state = await self._jobs.state()
         except (VideoServiceError, TimeoutError) as error:
             if not self._failing:
                 logger.warning("the jobs deployment does not answer: %r", error)

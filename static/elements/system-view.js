@@ -150,11 +150,13 @@ async function forgetKey() {
 }
 
 function elsewhere() {
-  const dashboard = `http://${location.hostname}:${DASHBOARD_PORT}`;
+  const dashboard = new URL(location.origin);
+  dashboard.protocol = "http:"; // Ray speaks nothing else, whatever stands before this service
+  dashboard.port = String(DASHBOARD_PORT);
   return [
     h("a", { href: "/docs" }, "API, to try out"),
     h("a", { href: "/redoc" }, "API reference"),
-    h("a", { href: dashboard, rel: "noreferrer" }, "Ray dashboard"),
+    h("a", { href: dashboard.href, rel: "noreferrer" }, "Ray dashboard"),
   ];
 }
 
