@@ -128,11 +128,8 @@ class Scene:
     # --- after it --------------------------------------------------------------------------
 
     def _files_of(self, ended: dict[str, Any]) -> dict[str, int]:
-        """Return how many videos in the folder are each job's, by the recipes in them.
-
-        Each of these jobs has a number of its own in the row; a file under no row's name counts
-        against the first.
-        """
+        """Return how many videos in the folder are each job's, by the names in the rows. A file
+        that no row names is a second one of somebody: it counts against the first job."""
         there = {path.name for path in (self._folder / "outputs").glob("*.mp4")}
         with closing(self._database()) as database:
             names = dict(database.execute("SELECT id, file_name FROM jobs"))
