@@ -8,7 +8,7 @@ from deployments.core.job_store import Job, JobStore
 from deployments.dispatcher import Dispatcher
 from deployments.housekeeping import expires_at
 from deployments.job_run import Db
-from deployments.outlooks import plan_queue
+from deployments.outlooks import Outlooks, plan_queue
 
 # More changes than these are told in several answers.
 CHANGES_AT_ONCE = 200
@@ -18,9 +18,15 @@ class JobViews:
     """Turns rows into views."""
 
     def __init__(
-        self, dispatcher: Dispatcher, retention: RetentionConfig, *, store: JobStore, db: Db
+        self,
+        dispatcher: Dispatcher,
+        outlooks: Outlooks,
+        retention: RetentionConfig,
+        *,
+        store: JobStore,
+        db: Db,
     ) -> None:
-        self._dispatcher, self._retention = dispatcher, retention
+        self._dispatcher, self._outlooks, self._retention = dispatcher, outlooks, retention
         self._store, self._db = store, db
 
     async def view(self, job: Job) -> JobView:
@@ -48,12 +54,14 @@ class JobViews:
                 "queue_position": await self._dispatcher.turns.place(job.id),
                 "seconds_until_start": wait.start_s,
                 "seconds_left": wait.end_s,
+                "memory_gb": self._outlooks.memory_gb(job),
             }
         if job.status == "in_progress":
             return {
                 "seconds_left": forecast.seconds_left(job.id),
                 "heartbeat_at": self._dispatcher.fleet.heartbeat(job.id),
                 "stalled": forecast.is_stalled(job),
+                "memory_gb": self._outlooks.memory_gb(job),
             }
         return {}
 

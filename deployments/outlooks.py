@@ -4,9 +4,9 @@ long videos took here. The arithmetic is in `core.outlook`."""
 import asyncio
 from collections.abc import Sequence
 
-from deployments.core.errors import InsufficientVram
-from deployments.core.job_store import JobStore
-from deployments.core.outlook import Figures, Outlook, never_fits, outlook
+from deployments.core.errors import InsufficientVram, InvalidRequest
+from deployments.core.job_store import Job, JobStore
+from deployments.core.outlook import Figures, Outlook, candidate, never_fits, outlook
 from deployments.core.routing import route
 from deployments.core.spec import ModelCard, VideoRequest, resolve
 from deployments.dispatcher import Dispatcher
@@ -29,6 +29,7 @@ class Outlooks:
         db: Db,
     ) -> None:
         self._cards, self._figures, self._dispatcher = cards, figures, dispatcher
+        self._by_name = {card.name: card for card in cards}
         self._store, self._db = store, db
 
     async def of(self, request: VideoRequest) -> Outlook:
@@ -45,6 +46,20 @@ class Outlooks:
         return await asyncio.to_thread(
             outlook, request, self._cards, self._figures, replicas, times
         )
+
+    def memory_gb(self, job: Job) -> float | None:
+        """Return the most GPU memory that a job takes which is not done, in GB; None on the CPU,
+        and while its model has not told of its GPU."""
+        replicas = self._dispatcher.fleet.replicas()
+        placed = [one for one in replicas if one.model == job.model and one.placement is not None]
+        if not placed:
+            return None
+        try:
+            spec = job.spec or resolve(job.request, self._by_name[job.model])
+        except (InvalidRequest, KeyError):  # the config has changed since; it will be refused
+            return None
+        found = candidate(spec, self._figures.get(job.model), placed)
+        return None if found.plan is None else found.plan.peak_gb
 
     async def refuse_too_large(self, request: VideoRequest, models: Sequence[str]) -> None:
         """Refuse what none of `models`, which can make it otherwise, will ever have the memory for.

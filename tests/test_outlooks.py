@@ -13,7 +13,7 @@ from deployments.core.spec import VideoRequest, resolve
 from deployments.forecast import PLAN_FOR_S
 from deployments.jobs import Jobs
 from tests import painter
-from tests.in_process import CHECKPOINT, make, painter_config, running, until_done
+from tests.in_process import CHECKPOINT, make, painter_config, running, until, until_done
 from tests.painter import Painter
 
 REQUEST = VideoRequest(prompt="a red ball", width=256, height=256, num_frames=13, seed=7)
@@ -100,6 +100,26 @@ def test_what_a_full_card_cannot_hold_now_is_taken_in(
     run(scene())
 
 
+def test_a_job_says_what_it_takes_of_the_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it waits and while it runs; afterwards it takes nothing."""
+    have_a_card(monkeypatch, 80.0, 79.0)
+
+    async def scene() -> None:
+        async with running(painter_config(tmp_path)) as jobs:
+            await until_reported(jobs)
+            expected = (await jobs.estimate(REQUEST)).chosen.plan
+            assert expected is not None
+            first, second = [await make(jobs, "a steady ball") for _ in range(2)]
+            await until(jobs, first, "denoise")
+            for job_id in (first, second):
+                assert (await jobs.get(job_id)).memory_gb == expected.peak_gb
+            assert (await until_done(jobs, first)).memory_gb is None
+
+    run(scene())
+
+
 def test_nothing_is_refused_for_its_memory_before_all_replicas_have_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,7 +144,8 @@ def test_nothing_is_refused_on_the_cpu(tmp_path: Path) -> None:
         async with running(painter_config(tmp_path)) as jobs:
             await until_reported(jobs)
             assert (await jobs.estimate(REQUEST)).chosen.fits is None
-            await make(jobs)
+            job_id = await make(jobs, "a steady ball")
+            assert (await jobs.get(job_id)).memory_gb is None
 
     run(scene())
 

@@ -163,6 +163,8 @@ class JobView(Frozen):
             life, in Unix seconds; None for a job that is not in progress.
         stalled: its row has not changed for much longer than usual.
         expires_at: when its files are removed, in Unix seconds; None for never.
+        memory_gb: the most GPU memory that it takes, by the plan; None on the CPU, while its model
+            has not told of its GPU, and for a job that is done.
     """
 
     id: str
@@ -200,6 +202,7 @@ class JobView(Frozen):
     heartbeat_at: float | None = None
     stalled: bool = False
     expires_at: float | None = None
+    memory_gb: float | None = None
 
     @property
     def done(self) -> bool:

@@ -110,11 +110,11 @@ def candidate(
     known = (ready or mine)[:1]
     placements = [replica.placement for replica in ready if replica.placement is not None]
     placement, planned = None, None
-    if figures is not None:
+    if figures is not None and not placements:
         planned = plan(figures, spec, MODES[0])
+    elif figures is not None:
         plans = [(at, plan(figures, spec, at.mode)) for at in placements]
-        if plans:
-            placement, planned = min(plans, key=lambda one: one[0].available_gb - one[1].peak_gb)
+        placement, planned = min(plans, key=lambda one: one[0].available_gb - one[1].peak_gb)
     on_cpu = [replica.device == "cpu" for replica in known]
     return Candidate(
         state=known[0].state if known else "loading",

@@ -59,6 +59,11 @@ class Video(BaseModel):
         "while nothing is known yet.",
         examples=[83.2],
     )
+    memory_gb: float | None = Field(
+        description="The most GPU memory that it takes, in GB (2^30 bytes), as its estimate says; "
+        "null on the CPU, before a model is ready, and when it is done.",
+        examples=[36.02],
+    )
     heartbeat_at: int | None = Field(
         description="Unix seconds, when the model that works on it last gave a sign of life, every "
         "two seconds or so; null when it is not in progress."
@@ -134,6 +139,7 @@ def video_object(job: JobView) -> Video:
         queue_position=job.queue_position,
         seconds_until_start=_rounded(job.seconds_until_start),
         seconds_left=_rounded(job.seconds_left),
+        memory_gb=None if job.memory_gb is None else round(job.memory_gb, 3),
         heartbeat_at=None if job.heartbeat_at is None else int(job.heartbeat_at),
         stalled=job.stalled,
         pinned=job.pinned,
