@@ -18,6 +18,9 @@ import { keep, kept } from "./dom.js";
  *   error: {code: string, message: string} | null, seconds_left?: number | null,
  *   stalled?: boolean, heartbeat_at?: number | null, pinned?: boolean}} Video
  * @typedef {{data: Video[], last_id: string | null, has_more: boolean}} Page
+ * @typedef {{seconds_to_make: number | null, peak_gb: number | null, available_gb: number | null,
+ *   fits: boolean | null, nearest: {low_vram: boolean, num_frames: number | null,
+ *   size: {width: number, height: number} | null, message: string} | null}} Estimate
  * @typedef {{status: string, message: string, jobs_queued: number, jobs_running: number,
  *   models: Record<string, {state: string}>}} Health
  */
@@ -103,6 +106,13 @@ export const video = (id) => call(address(id));
  * @returns {Promise<Video>}
  */
 export const create = (form) => call("/v1/videos", { method: "POST", body: form });
+
+/**
+ * What such a video would take; nothing is made.
+ * @param {FormData} form
+ * @returns {Promise<Estimate>}
+ */
+export const estimate = (form) => call("/v1/videos/estimate", { method: "POST", body: form });
 
 /**
  * Make a finished video again with another prompt, or with its own.

@@ -7,6 +7,7 @@ import { drawIcons } from "./icons.js";
 import { videos } from "./store.js";
 import { askForKey } from "./elements/dialogs.js";
 import "./elements/length-field.js";
+import "./elements/live-estimate.js";
 import "./elements/model-field.js";
 import "./elements/picture-field.js";
 import "./elements/seed-field.js";

@@ -42,6 +42,7 @@ class VideoComposer extends HTMLElement {
       event.preventDefault();
       this.submit();
     });
+    this.addEventListener("fitting", (event) => this.fill(/** @type {CustomEvent} */ (event).detail));
     $(this, "#draft").addEventListener("click", () => this.draft());
     $(this, "#unfold").addEventListener("click", () => this.unfold(!this.classList.contains("unfolded")));
     const before = kept(STORE);
@@ -168,6 +169,10 @@ class VideoComposer extends HTMLElement {
     for (const field of this.#shown) this.#say(field, found.get(field) ?? "");
     setText($(this, "#form-error"), "");
     this.#showOutlook(found);
+    // Whether somebody agreed, and to which words, makes no difference to the machine.
+    const blocked = [...found.keys()].some((field) => field !== "prompt" && field !== CONSENT);
+    if (blocked) $(this, "live-estimate").clear();
+    else $(this, "live-estimate").ask(recipe, $(this, "picture-field").filled);
   }
 
   /** @param {Recipe} recipe */
