@@ -78,6 +78,7 @@ class Mochi:
     def __init__(self, config: ModelConfig, checkpoint: Checkpoint, device: str) -> None:
         self._name, self._cpu_threads = config.name, config.cpu_threads
         self._checkpoint, self._device = checkpoint, device
+        self._card = self.card(config, checkpoint)
         self._placer = Placer(config.name, device, ("text_encoder",))
         self._parts: MochiParts
         self._prompts: PromptEncoder
@@ -118,7 +119,7 @@ class Mochi:
         Raises:
             InsufficientVram: it does not fit on the GPU; before the start where that is foreseen.
         """
-        with self._placer.job(Clip.of(spec), low_vram=spec.low_vram, parts=self._parts):
+        with self._placer.job(spec, self._card, self._parts):
             yield PhaseBegan("text")
             positive = self._prompts.encode(spec.prompt)
             negative = self._prompts.encode(spec.negative_prompt)

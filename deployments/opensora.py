@@ -91,6 +91,7 @@ class OpenSora:
     def __init__(self, config: ModelConfig, checkpoint: Checkpoint, device: str) -> None:
         self._name, self._cpu_threads = config.name, config.cpu_threads
         self._checkpoint, self._device = checkpoint, device
+        self._card = self.card(config, checkpoint)
         self._placer = Placer(config.name, device, TEXT_PARTS)
         self._parts: OpenSoraParts
         self._prompts: PromptEncoder
@@ -135,12 +136,7 @@ class OpenSora:
         Raises:
             InsufficientVram: it does not fit on the GPU; before the start where that is foreseen.
         """
-        with self._placer.job(
-            Clip.of(spec),
-            low_vram=spec.low_vram,
-            conditioned=image is not None or spec.segments > 1,
-            parts=self._parts,
-        ):
+        with self._placer.job(spec, self._card, self._parts):
             yield PhaseBegan("text")
             positive, negative = yield from self._encode_prompts(spec)
             start = None if image is None else _read_image(image, spec)

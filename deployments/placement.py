@@ -11,7 +11,9 @@ from typing import Any
 
 from deployments.core import memory
 from deployments.core.errors import InsufficientVram
+from deployments.core.memory_fit import nearest_to
 from deployments.core.networks.model import Clip, ModelFigures
+from deployments.core.spec import ModelCard, VideoSpec
 
 
 class Placer:
@@ -57,27 +59,28 @@ class Placer:
         )
 
     @contextmanager
-    def job(
-        self, clip: Clip, *, low_vram: bool, conditioned: bool = False, parts: Any
-    ) -> Iterator[None]:
-        """Refuse a video that does not fit, say so in the same words if memory runs out on the
-        way, and leave the card as it was.
+    def job(self, spec: VideoSpec, card: ModelCard, parts: Any) -> Iterator[None]:
+        """Refuse a video that does not fit, and say what would; say that it does not in the same
+        words if memory runs out on the way; and leave the GPU as it was.
 
         Args:
-            clip: what is generated, or each segment of it.
-            low_vram: as the request says; every network then makes room for the others.
-            conditioned: a clip, or a segment, begins with a frame that is encoded.
+            card: the model's own.
             parts: the networks by name, as attributes.
 
         Raises: InsufficientVram.
         """
         import torch
 
-        need_gb = self.need_gb(clip, low_vram=low_vram, conditioned=conditioned)
-        if self._device != "cpu":
-            memory.refuse_too_large(self._model, need_gb, self.available_gb())
+        need_gb = self.need_gb(
+            Clip.of(spec),
+            low_vram=spec.low_vram,
+            conditioned=spec.conditioned or spec.segments > 1,
+        )
+        if self._device != "cpu" and need_gb > (available_gb := self.available_gb()):
+            nearest = nearest_to(spec, card, self._figures, self.mode, available_gb)
+            raise InsufficientVram(self._model, need_gb, available_gb, nearest.sentence)
         try:
-            self.step_aside(parts.vae, low_vram=low_vram)
+            self.step_aside(parts.vae, low_vram=spec.low_vram)
             yield
         except torch.OutOfMemoryError as error:
             raise InsufficientVram(self._model, need_gb, self.available_gb()) from error

@@ -10,10 +10,23 @@ from deployments.core.errors import InsufficientVram
 from deployments.core.memory import MODES, peak_gb
 from deployments.core.networks.figures import MochiFigures, OpenSoraFigures
 from deployments.core.networks.model import Clip
+from deployments.core.spec import ModelCard, VideoRequest, resolve
 from deployments.placement import Placer
 
 TEXT = ("text_encoder", "text_encoder_2")
 FIGURES = MochiFigures()
+CARD = ModelCard(
+    name="mochi",
+    checkpoint="published",
+    bundled=False,
+    native_area=848 * 480,
+    max_frames=163,
+    frame_step=6,
+    accepts_image=False,
+    num_inference_steps=64,
+    guidance_scale=4.5,
+)
+SPEC = resolve(VideoRequest(prompt="a fox", seed=0), CARD)
 CLIP, LONGEST = Clip(720, 720, 67), Clip(720, 720, 163)
 PARTS = SimpleNamespace(transformer=nn.Linear(1, 1), vae=nn.Linear(1, 1))
 
@@ -41,13 +54,19 @@ def test_a_job_that_does_not_fit_is_refused_before_it_starts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nothing is computed; the need is that of the plan, in the smallest mode here."""
-    small = placer(8.0, monkeypatch)
     need_gb = peak_gb(FIGURES, CLIP, MODES[-1])
-    with (
-        pytest.raises(InsufficientVram, match=rf"mochi needs ~{need_gb:.1f}GB, but only 8\.0GB"),
-        small.job(CLIP, low_vram=False, parts=PARTS),
+    for available_gb, instead in (
+        (8.0, "No shorter or smaller video"),
+        (22.0, "It would fit with"),
     ):
-        pytest.fail("the job began")
+        with (
+            pytest.raises(InsufficientVram) as refusal,
+            placer(available_gb, monkeypatch).job(SPEC, CARD, PARTS),
+        ):
+            pytest.fail("the job began")
+        needs = f"Insufficient VRAM: mochi needs ~{need_gb:.1f}GB, "
+        said = f"{needs}but only {available_gb:.1f}GB available. {instead}"
+        assert str(refusal.value).startswith(said)
 
 
 def test_memory_that_runs_out_during_a_job_is_said_in_the_same_words(
@@ -57,7 +76,7 @@ def test_memory_that_runs_out_during_a_job_is_said_in_the_same_words(
     need_gb = peak_gb(FIGURES, CLIP, MODES[0])
     with (
         pytest.raises(InsufficientVram, match=rf"mochi needs ~{need_gb:.1f}GB"),
-        placer(40, monkeypatch).job(CLIP, low_vram=False, parts=PARTS),
+        placer(40, monkeypatch).job(SPEC, CARD, PARTS),
     ):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
@@ -78,7 +97,8 @@ def test_the_autoencoder_makes_room_at_once_where_memory_is_to_be_saved(
     moved: list[str] = []
     watched = SimpleNamespace(to=moved.append)
     parts = SimpleNamespace(transformer=nn.Linear(1, 1), vae=watched)
-    with placer(40, monkeypatch).job(CLIP, low_vram=low_vram, parts=parts):
+    spec = SPEC.model_copy(update={"low_vram": low_vram})
+    with placer(40, monkeypatch).job(spec, CARD, parts):
         assert moved == (["cpu"] if low_vram else [])
 
 
@@ -96,6 +116,6 @@ def test_on_a_cpu_everything_stays_where_it_is() -> None:
     made = Placer("mochi", "cpu", TEXT)
     made.plan(FIGURES, LONGEST)
     assert made.on_cpu == set()
-    with made.job(CLIP, low_vram=True, parts=PARTS):
+    with made.job(SPEC.model_copy(update={"low_vram": True}), CARD, PARTS):
         assert made.take(PARTS.vae) is PARTS.vae
         made.step_aside(PARTS.vae, low_vram=True)

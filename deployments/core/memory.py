@@ -10,7 +10,6 @@ from typing import Literal
 
 from pydantic import Field, computed_field
 
-from deployments.core.errors import InsufficientVram
 from deployments.core.networks.model import Activations, Clip, Counts, ModelFigures, Work
 from deployments.core.spec import Frozen, VideoSpec
 
@@ -200,9 +199,3 @@ def fastest_mode(figures: ModelFigures, largest: Clip, available_gb: float) -> M
         if peak_gb(figures, largest, mode) <= available_gb:
             return mode
     return MODES[-1]
-
-
-def refuse_too_large(model: str, need_gb: float, available_gb: float) -> None:
-    """Raise InsufficientVram unless `need_gb` are available."""
-    if need_gb > available_gb:
-        raise InsufficientVram(model, need_gb, available_gb)

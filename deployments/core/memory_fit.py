@@ -7,7 +7,16 @@ from pydantic import Field
 from deployments.core.errors import InvalidRequest
 from deployments.core.memory import Mode, peak_gb
 from deployments.core.networks.model import Clip, ModelFigures
-from deployments.core.spec import MIN_SIDE, SIDE_STEP, Frozen, ModelCard, VideoRequest, resolve
+from deployments.core.spec import (
+    MIN_SIDE,
+    SIDE_STEP,
+    Frozen,
+    ModelCard,
+    VideoRequest,
+    VideoSpec,
+    request_again,
+    resolve,
+)
 
 FEWEST_FRAMES = 8
 
@@ -79,6 +88,13 @@ def nearest_that_fit(
         num_frames=next((count for count in shorter if fits(num_frames=count)), None),
         size=next((size for size in smaller if fits(width=size.width, height=size.height)), None),
     )
+
+
+def nearest_to(
+    spec: VideoSpec, card: ModelCard, figures: ModelFigures, mode: Mode, available_gb: float
+) -> Nearest:
+    """Return what may be changed in the request that became `spec`; see `nearest_that_fit`."""
+    return nearest_that_fit(request_again(spec.prompt, spec), card, figures, mode, available_gb)
 
 
 def _smaller_sizes(width: int, height: int) -> Iterator[Size]:

@@ -151,6 +151,19 @@ class VideoSpec(Frozen):
         return self.generated_width < self.width or self.generated_height < self.height
 
 
+def request_again(prompt: str, spec: VideoSpec) -> VideoRequest:
+    """Return the request that makes `spec` again, of another prompt."""
+    return VideoRequest(
+        prompt=prompt,
+        prefer_backend=spec.model,
+        has_image=spec.conditioned,
+        **spec.model_dump(
+            include={"negative_prompt", "width", "height", "num_frames", "fps", "seed"}
+            | {"num_inference_steps", "guidance_scale", "low_vram", "quality"}
+        ),
+    )
+
+
 def resolve(request: VideoRequest, card: ModelCard) -> VideoSpec:
     """Make the complete spec for `request` on the model of `card`.
 

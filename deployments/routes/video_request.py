@@ -18,7 +18,6 @@ from deployments.core.spec import (
     SIDE_STEP,
     ModelCard,
     VideoRequest,
-    VideoSpec,
 )
 from deployments.routes.body import Part, shown
 from deployments.routes.fields import FALSE, TRUE, boolean
@@ -87,19 +86,6 @@ def video_request(
         guidance_scale=form.guidance_scale,
         quality=form.quality,
         has_image=has_image,
-    )
-
-
-def remix_request(prompt: str, spec: VideoSpec) -> VideoRequest:
-    """Return the request that makes `spec` again, of another prompt."""
-    return VideoRequest(
-        prompt=prompt,
-        prefer_backend=spec.model,
-        has_image=spec.conditioned,
-        **spec.model_dump(
-            include={"negative_prompt", "width", "height", "num_frames", "fps", "seed"}
-            | {"num_inference_steps", "guidance_scale", "low_vram", "quality"}
-        ),
     )
 
 

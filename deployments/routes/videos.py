@@ -11,7 +11,7 @@ from deployments.core.errors import InvalidRequest, UnsupportedOperation
 from deployments.core.events import JobStatus, JobView
 from deployments.core.routing import route
 from deployments.core.service import JobQuery, JobsService, Order, Submission, new_job_id
-from deployments.core.spec import VideoRequest
+from deployments.core.spec import VideoRequest, request_again
 from deployments.routes.body import JSON, MULTIPART, URLENCODED, Part, read_parts
 from deployments.routes.door import Door, DoorDep
 from deployments.routes.fields import FALSE, TRUE
@@ -30,7 +30,6 @@ from deployments.routes.video_object import (
 )
 from deployments.routes.video_request import (
     Defaults,
-    remix_request,
     require_consent,
     video_request,
 )
@@ -131,7 +130,7 @@ async def remix_video(
     source = await jobs.get(video_id)
     spec = finished_spec(source)
     image = await first_frame(source, door.config.outputs_dir) if spec.conditioned else None
-    wanted = remix_request(form.prompt, spec)
+    wanted = request_again(form.prompt, spec)
     more = {"remixed_from": video_id, **repeat.fields(parts), **deadline(form, repeat)}
     return video_answer(await submit(door, jobs, wanted, image, **more), response)
 

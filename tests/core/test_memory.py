@@ -4,7 +4,6 @@ networks, which `test_memory_networks` holds to counts."""
 import pytest
 import torch
 
-from deployments.core.errors import InsufficientVram
 from deployments.core.memory import (
     GIB,
     MODES,
@@ -15,7 +14,6 @@ from deployments.core.memory import (
     peak_gb,
     phases,
     plan,
-    refuse_too_large,
 )
 from deployments.core.networks.figures import MochiFigures, OpenSoraFigures
 from deployments.core.networks.model import Clip, ModelFigures
@@ -178,15 +176,6 @@ def test_the_fastest_mode_that_fits_is_taken(available_gb: float, expected: Mode
     """A card of 24 GB serves the default request with the networks taking turns."""
     assert fastest_mode(MOCHI, LONGEST, available_gb) == expected
     assert peak_gb(MOCHI, DEFAULT, IN_TURNS) < 23.5
-
-
-def test_what_does_not_fit_is_refused_in_the_documented_sentence() -> None:
-    """The sentence of the API reference."""
-    refuse_too_large("mochi", 4.2, 4.2)
-    with pytest.raises(InsufficientVram) as refusal:
-        refuse_too_large("mochi", 6.0, 4.2)
-    sentence = "Insufficient VRAM: mochi needs ~6.0GB, but only 4.2GB available."
-    assert str(refusal.value) == sentence
 
 
 def test_mochi_passes_twice_a_step_unless_guidance_is_off() -> None:
