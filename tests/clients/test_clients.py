@@ -120,11 +120,14 @@ def test_the_programs_in_our_own_docs_run(jobs: ScriptedJobs, url: str, tmp_path
     for language, code in OURS:
         if "from openai" in code:  # test_official_client.py runs it
             continue
+        if "curl -N" in code:  # it never ends; tests/routes/test_events.py follows such a stream
+            continue
         program = code.replace("http://localhost:8000", url).replace("/path/to/image.jpg", image)
         if language == "bash":
-            assert json.loads(run(["bash", "-c", program], tmp_path))["success"] is True
+            answer = json.loads(run(["bash", "-c", program], tmp_path))
+            assert answer.get("success") or answer["object"] in ("video.estimate", "list")
         elif language == "python":
             run([sys.executable, "-c", program], tmp_path)
             assert (tmp_path / "ball.mp4").read_bytes() == VIDEO
         ran.append(language)
-    assert ran == ["bash", "bash", "bash", "python", "javascript"]
+    assert ran == [*["bash"] * 3, "javascript", "python", "javascript", *["bash"] * 2]
