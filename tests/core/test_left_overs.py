@@ -19,7 +19,8 @@ def test_left_overs_of_a_dead_writer_are_found(tmp_path: Path) -> None:
     """A process that was killed while it wrote leaves an orphan, one that lives does not; files of
     others are never touched."""
     program = (
-        "import sys, time; from pathlib import Path; from deployments.core.part_file import PartFile;"
+        "import sys, time; from pathlib import Path\n"
+        "from deployments.core.part_file import PartFile\n"
         "part = PartFile(Path(sys.argv[1])).__enter__(); print('ready', flush=True); time.sleep(60)"
     )
     with subprocess.Popen(
