@@ -32,7 +32,7 @@ def test_the_machine_and_its_models_are_told(studio: Studio) -> None:
     expect(system.locator(".queue a")).to_have_text("a red ball")
     expect(system.get_by_role("link", name="API, to try out")).to_have_attribute("href", "/docs")
     dashboard = system.get_by_role("link", name="Ray dashboard")
-    expect(dashboard).to_have_attribute("href", "http://127.0.0.1:8265")
+    expect(dashboard).to_have_attribute("href", "http://127.0.0.1:8265/")
     expect(page.locator("#status")).to_contain_text("opensora is failed (no memory)")
 
 
