@@ -12,7 +12,7 @@ EXAMPLES: dict[type[VideoServiceError], tuple[object, ...]] = {
     errors.PayloadTooLarge: ("image", 2**20),
     errors.QueueFull: (100, 30),
     errors.Interrupted: (3,),
-    errors.InsufficientVram: ("mochi", 6.0, 4.2),
+    errors.InsufficientVram: ("mochi", 6.0, 4.2, "It would fit with low_vram."),
     errors.InsufficientDisk: (500.0, 12.0),
 }
 

@@ -62,6 +62,19 @@ def test_without_a_gpu_every_model_runs_on_the_cpu(graph: Graph) -> None:
     assert [replica["device"] for replica in replicas] == ["cpu"] * 3
 
 
+def test_a_video_is_estimated_with_the_figures_of_its_checkpoint(graph: Graph) -> None:
+    """They come from the build, and the times from what was made here."""
+    graph.generate(prefer_backend="mochi")
+    asked = {"prompt": "a red ball", "model": "mochi", "size": "256x256", "num_frames": 13}
+    estimate = graph.http.post("/v1/videos/estimate", json=asked).json()
+    [denoise] = [phase for phase in estimate["memory"] if phase["phase"] == "denoise"]
+    weights = sum(denoise["weights_gb"].values()) * 2**30 / 2  # bfloat16
+    assert 1e5 < weights < 1e8, "the bundled Mochi is tiny"
+    assert estimate["seconds_to_make"] > 0
+    assert (estimate["models"][0]["state"], estimate["fits"]) == ("ready", None)
+    assert estimate["placement"].startswith("on the CPU")
+
+
 def test_a_picture_begins_the_clip(graph: Graph, folder: Path) -> None:
     """It is the first frame, brought to the video's shape; Open-Sora makes it, and says why."""
     picture = render(draw_scene(np.random.default_rng(3), background="lake"), 300, 400, 1)[0]
