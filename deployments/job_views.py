@@ -68,7 +68,6 @@ class JobViews:
 
 def job_view(job: Job) -> JobView:
     """Return what the outside may see of a row."""
-    request = job.request
     return JobView(
         id=job.id,
         status=job.status,
@@ -77,12 +76,7 @@ def job_view(job: Job) -> JobView:
         step=job.step,
         num_steps=job.num_steps,
         queue_position=0,
-        prompt=request.prompt,
-        width=request.width,
-        height=request.height,
-        num_frames=request.num_frames,
-        fps=request.fps,
-        seed=request.seed,
+        request=job.request,
         model=job.model,
         routing=job.routing,
         spec=job.spec,

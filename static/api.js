@@ -15,6 +15,8 @@ import { keep, kept } from "./dom.js";
  *   seconds: string, seed: number, checkpoint: string | null, generated_width: number | null,
  *   generated_height: number | null, segments: number | null, routing: string,
  *   remixed_from_video_id: string | null, attempts: number, notices: string[],
+ *   negative_prompt: string, num_inference_steps: number | null, guidance_scale: number | null,
+ *   quality: string, low_vram: boolean, has_image: boolean,
  *   error: {code: string, message: string} | null, seconds_left?: number | null,
  *   stalled?: boolean, heartbeat_at?: number | null, pinned?: boolean}} Video
  * @typedef {{data: Video[], last_id: string | null, has_more: boolean}} Page

@@ -2,6 +2,7 @@
 
 import * as api from "./api.js";
 import { announce } from "./dom.js";
+import { frameOf } from "./picture.js";
 import { recipeOf, toForm } from "./recipe.js";
 import { videos } from "./store.js";
 import { toast } from "./toasts.js";
@@ -48,12 +49,30 @@ export async function cancel(video) {
 export const again = (video, prompt = video.prompt) => begin(api.remix(video.id, prompt));
 
 /**
- * Make it anew from what is told of its recipe: with another seed, or because it failed.
+ * Make it anew from its recipe: with another seed, or because it failed.
  * @param {Video} video
  * @param {Record<string, string>} changes
  */
-export const anew = (video, changes = {}) =>
-  begin(api.create(toForm({ ...recipeOf(video), ...changes }, null)));
+export const anew = (video, changes = {}) => begin(createAnew(video, changes));
+
+/**
+ * @param {Video} video
+ * @param {Record<string, string>} changes
+ */
+async function createAnew(video, changes) {
+  return api.create(toForm({ ...recipeOf(video), ...changes }, await pictureOf(video)));
+}
+
+/**
+ * The picture that a video began with: the server forgets it, but a finished video shows it.
+ * @param {Video} video
+ * @returns {Promise<Blob | null>}
+ */
+export async function pictureOf(video) {
+  if (!video.has_image) return null;
+  if (video.status === "completed") return frameOf(api.contentUrl(video.id, "video"), "first");
+  throw new Error("The picture it began with is not kept. “Use settings” fills in the rest; add the picture there.");
+}
 
 /** @param {Promise<Video>} request */
 async function begin(request) {

@@ -25,14 +25,13 @@ const OPENAI = ["prompt", "model"];
 const TEXTS = ["negative_prompt", "quality"];
 
 /**
- * Whatever of the recipe the server tells.
+ * Whatever of the recipe the server tells; what is still left to the model is not in it.
  * @param {Video} video
  * @returns {Recipe}
  */
 export function recipeOf(video) {
-  const steps = video.num_steps && video.segments ? video.num_steps / video.segments : null;
   /** @type {Record<string, any>} */
-  const told = { num_inference_steps: steps, ...video };
+  const told = video;
   const known = FIELDS.filter((name) => told[name] !== undefined && told[name] !== null);
   return Object.fromEntries(known.map((name) => [name, String(told[name])]));
 }
@@ -59,15 +58,20 @@ export function toForm(recipe, picture) {
 /** @param {string} text */
 const shell = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
+/** Where the commands look for the picture that a video begins with. */
+const PICTURE = "picture.png";
+
 /**
  * @param {Recipe} recipe
  * @param {boolean} withKey whether this server wants an API key
+ * @param {boolean} withPicture whether it begins with one
  */
-export function asCurl(recipe, withKey) {
+export function asCurl(recipe, withKey, withPicture) {
   const lines = [`curl ${shell(`${location.origin}/v1/videos`)}`];
   if (withKey) lines.push('-H "Authorization: Bearer $VIDEO_API_KEY"');
   // --form-string, not -F, which would read a value that begins with @ or < from a file.
   for (const [name, value] of given(recipe)) lines.push(`--form-string ${shell(`${name}=${value}`)}`);
+  if (withPicture) lines.push(`-F input_reference=@${PICTURE}`);
   lines.push("--form-string 'lawful_use_consent=true'");
   return lines.join(" \\\n  ");
 }
@@ -76,13 +80,16 @@ export function asCurl(recipe, withKey) {
  * A program for OpenAI's official client.
  * @param {Recipe} recipe
  * @param {boolean} withKey whether this server wants an API key
+ * @param {boolean} withPicture whether it begins with one
  */
-export function asPython(recipe, withKey) {
+export function asPython(recipe, withKey, withPicture) {
   const pairs = given(recipe);
   const own = pairs.filter(([name]) => OPENAI.includes(name));
   const extra = pairs.filter(([name]) => !OPENAI.includes(name));
   return [
-    ...(withKey ? ["import os", ""] : []),
+    ...(withKey ? ["import os"] : []),
+    ...(withPicture ? ["from pathlib import Path"] : []),
+    ...(withKey || withPicture ? [""] : []),
     "from openai import OpenAI",
     "",
     "client = OpenAI(",
@@ -92,6 +99,7 @@ export function asPython(recipe, withKey) {
     ")",
     "video = client.videos.create_and_poll(",
     ...own.map(([name, value]) => `    ${name}=${JSON.stringify(value)},`),
+    ...(withPicture ? [`    input_reference=Path("${PICTURE}"),`] : []),
     "    extra_body={",
     ...extra.map(([name, value]) => `        ${JSON.stringify(name)}: ${literal(name, value)},`),
     "    },",

@@ -107,12 +107,7 @@ class ScriptedJobs:
             step=8,
             num_steps=spec.total_steps,
             queue_position=0,
-            prompt=request.prompt,
-            width=request.width,
-            height=request.height,
-            num_frames=request.num_frames,
-            fps=request.fps,
-            seed=request.seed,
+            request=request,
             model=name,
             routing=way.reason,
             spec=spec,
@@ -268,7 +263,7 @@ class ScriptedJobs:
 
 def _matches(job: JobView, query: JobQuery) -> bool:
     return (
-        query.search.lower() in job.prompt.lower()
+        query.search.lower() in job.request.prompt.lower()
         and query.caller in (None, job.caller)
         and query.model in (None, job.model)
         and query.status in (None, job.status)

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deployments.core.memory import Placement
-from deployments.core.spec import Frozen, VideoSpec
+from deployments.core.spec import Frozen, VideoRequest, VideoSpec
 
 Phase = Literal["queued", "loading", "text", "denoise", "decode", "encode", "saved"]
 JobStatus = Literal["queued", "in_progress", "completed", "failed"]
@@ -174,12 +174,7 @@ class JobView(Frozen):
     step: int
     num_steps: int
     queue_position: int
-    prompt: str
-    width: int
-    height: int
-    num_frames: int
-    fps: int
-    seed: int
+    request: VideoRequest
     model: str
     routing: str
     spec: VideoSpec | None

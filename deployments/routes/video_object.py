@@ -6,6 +6,7 @@ from fastapi import Response
 from pydantic import BaseModel, Field
 
 from deployments.core.events import JobPage, JobStatus, JobView, Phase
+from deployments.core.spec import Quality
 from deployments.routes.video_request import seconds_text
 
 # OpenAI's clients keep the first value, so it suits the whole job: twenty looks, two a second at
@@ -83,6 +84,18 @@ class Video(BaseModel):
     num_frames: int
     fps: int
     seed: int
+    negative_prompt: str
+    num_inference_steps: int | None = Field(
+        description="Steps of each segment; null while it is left to the model.", examples=[64]
+    )
+    guidance_scale: float | None = Field(
+        description="Null while it is left to the model.", examples=[4.5]
+    )
+    quality: Quality
+    low_vram: bool
+    has_image: bool = Field(
+        description="Whether it begins with a picture, which is kept no longer than the making."
+    )
     checkpoint: str | None = Field(description="The weights that are loaded, once it has begun.")
     generated_width: int | None = Field(description="Width the network makes, once it has begun.")
     generated_height: int | None = Field(description="Height the network makes.")
@@ -117,6 +130,7 @@ class DeletedVideo(BaseModel):
 
 def video_object(job: JobView) -> Video:
     """Return `job` in its wire form."""
+    asked, recipe = job.request, job.spec or job.request
     error = None
     if job.error_code is not None:
         error = VideoError(code=job.error_code, message=job.error_message or "")
@@ -128,10 +142,10 @@ def video_object(job: JobView) -> Video:
         created_at=int(job.created_at),
         completed_at=None if job.finished_at is None else int(job.finished_at),
         expires_at=None if job.expires_at is None else int(job.expires_at),
-        prompt=job.prompt,
+        prompt=asked.prompt,
         remixed_from_video_id=job.remixed_from,
-        seconds=seconds_text(job.num_frames, job.fps),
-        size=f"{job.width}x{job.height}",
+        seconds=seconds_text(asked.num_frames, asked.fps),
+        size=f"{asked.width}x{asked.height}",
         error=error,
         phase=job.phase,
         step=job.step,
@@ -147,11 +161,17 @@ def video_object(job: JobView) -> Video:
         video_url=f"/outputs/{job.file_name}"
         if job.file_name and job.status == "completed"
         else None,
-        width=job.width,
-        height=job.height,
-        num_frames=job.num_frames,
-        fps=job.fps,
-        seed=job.seed,
+        width=asked.width,
+        height=asked.height,
+        num_frames=asked.num_frames,
+        fps=asked.fps,
+        seed=asked.seed,
+        negative_prompt=asked.negative_prompt,
+        num_inference_steps=recipe.num_inference_steps,
+        guidance_scale=recipe.guidance_scale,
+        quality=asked.quality,
+        low_vram=asked.low_vram,
+        has_image=asked.has_image,
         checkpoint=job.spec.checkpoint if job.spec else None,
         generated_width=job.spec.generated_width if job.spec else None,
         generated_height=job.spec.generated_height if job.spec else None,

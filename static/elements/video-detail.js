@@ -123,7 +123,7 @@ class VideoDetail extends HTMLElement {
    */
   #more(video, made) {
     const seed = () => String(Math.floor(Math.random() * LARGEST_SEED));
-    const fill = button("sliders", "Use settings", () => this.#tell("settings", { recipe: recipeOf(video) }));
+    const fill = button("sliders", "Use settings", () => this.#fill(video));
     fill.title = "Puts its recipe into the composer, to be changed";
     if (!made) {
       const retry = button("again", "Try again", () => this.#after(deeds.anew(video)));
@@ -152,6 +152,15 @@ class VideoDetail extends HTMLElement {
     return h("form", { class: "remix", onsubmit: send }, label, prompt, h("button", {}, "Remix"));
   }
 
+  /**
+   * A failed video's picture is gone: then the settings come without one.
+   * @param {Video} video
+   */
+  async #fill(video) {
+    const picture = await deeds.pictureOf(video).catch(() => null);
+    this.#tell("settings", { recipe: recipeOf(video), ...(picture && { picture }) });
+  }
+
   /** @param {Video} video */
   async #goOn(video) {
     try {
@@ -165,6 +174,7 @@ class VideoDetail extends HTMLElement {
   /** @param {Video} video */
   #commands(video) {
     const withKey = api.hasKey();
+    const withPicture = video.has_image;
     const text = h("pre", { tabindex: 0, "aria-label": "The command" });
     const copy = button("copy", "Copy", () => copied(text, copy));
     const show = (/** @type {string} */ command, /** @type {HTMLElement} */ chosen) => {
@@ -175,16 +185,16 @@ class VideoDetail extends HTMLElement {
     const tabs = [
       h(
         "button",
-        { type: "button", class: "quiet", onclick: () => show(asCurl(recipe, withKey), tabs[0]) },
+        { type: "button", class: "quiet", onclick: () => show(asCurl(recipe, withKey, withPicture), tabs[0]) },
         "curl",
       ),
       h(
         "button",
-        { type: "button", class: "quiet", onclick: () => show(asPython(recipe, withKey), tabs[1]) },
+        { type: "button", class: "quiet", onclick: () => show(asPython(recipe, withKey, withPicture), tabs[1]) },
         "Python",
       ),
     ];
-    show(asCurl(recipe, withKey), tabs[0]);
+    show(asCurl(recipe, withKey, withPicture), tabs[0]);
     return h(
       "details",
       { class: "commands" },

@@ -63,7 +63,7 @@ def test_curl_makes_a_video(jobs: ScriptedJobs, url: str, tmp_path: Path) -> Non
     assert answer["success"] is True
     assert (answer["frames"], answer["fps"], answer["seed"]) == (48, 24, 42)
     assert (answer["width"], answer["height"]) == (512, 512)
-    assert jobs.last.prompt == "A serene lake at sunset with mountains in the background"
+    assert jobs.last.request.prompt == "A serene lake at sunset with mountains in the background"
 
 
 @needs_curl
@@ -97,7 +97,7 @@ def test_the_python_client_makes_and_downloads_a_video(
     assert "✅ Video generated: /outputs/" in said
     assert "Backend: mochi" in said
     assert (tmp_path / "my_generated_video.mp4").read_bytes() == VIDEO
-    assert jobs.last.seed == 42
+    assert jobs.last.request.seed == 42
 
 
 @needs_node
@@ -109,7 +109,7 @@ def test_the_javascript_client_makes_a_video(jobs: ScriptedJobs, url: str, tmp_p
     said = run(["node", str(program)], tmp_path)
     assert "✅ Video generated: /outputs/" in said
     assert "Backend: mochi" in said
-    assert jobs.last.prompt == "A beautiful sunset over the ocean"
+    assert jobs.last.request.prompt == "A beautiful sunset over the ocean"
 
 
 @needs_curl

@@ -132,7 +132,8 @@ def test_the_python_program_uses_the_official_client(studio: Studio, tmp_path: P
 
 def test_the_same_again_and_another_seed(studio: Studio) -> None:
     """The same is the very same recipe; the other differs in its seed only."""
-    job_id = studio.add("a blue square", seed=42, guidance_scale=3.5)
+    more = {"guidance_scale": 3.5, "negative_prompt": "text", "low_vram": True}
+    job_id = studio.add("a blue square", seed=42, **more)
     page = opened(studio, job_id)
     page.get_by_role("button", name="Same again").click()
     expect(studio.sheet).to_be_hidden()
@@ -144,7 +145,32 @@ def test_the_same_again_and_another_seed(studio: Studio) -> None:
     expect(studio.making).to_have_count(2)
     varied = studio.jobs.requests[-1]
     assert varied.seed != 42
-    assert (varied.prompt, varied.width, varied.num_frames) == ("a blue square", 256, 48)
+    same_but_seed = {"seed", "prefer_backend", "num_inference_steps"}
+    assert varied.model_dump(exclude=same_but_seed) == first.model_dump(exclude=same_but_seed)
+
+
+PICTURED = {"has_image": True, "prefer_backend": "opensora"}
+
+
+def test_another_seed_keeps_the_picture(studio: Studio) -> None:
+    """The server has forgotten it, but the video shows it; commands name a file of the user's."""
+    page = opened(studio, studio.add("the waves roll in", **PICTURED))
+    page.get_by_text("As a command").click()
+    expect(page.locator("#sheet pre")).to_contain_text("-F input_reference=@picture.png")
+    page.get_by_role("button", name="Another seed").click()
+    expect(studio.making).to_have_count(1)
+    assert studio.jobs.requests[-1].has_image
+    assert studio.jobs.images[-1] is not None
+
+
+def test_a_failed_video_says_that_its_picture_is_gone(studio: Studio) -> None:
+    """It is not made without one in silence."""
+    job_id = studio.add("the waves roll in", done=False, **PICTURED)
+    studio.jobs.fail(job_id, "interrupted", "The job was interrupted.")
+    page = opened(studio, job_id)
+    studio.sheet.get_by_role("button", name="Try again").click()
+    expect(page.get_by_text("is not kept")).to_be_visible()
+    assert len(studio.jobs.requests) == 1
 
 
 def test_a_remix_changes_the_words_only(studio: Studio) -> None:
@@ -154,7 +180,10 @@ def test_a_remix_changes_the_words_only(studio: Studio) -> None:
     page.get_by_label("Change the words, keep the rest").fill("a green square")
     page.get_by_role("button", name="Remix").click()
     expect(studio.making).to_have_count(1)
-    assert (studio.jobs.last.prompt, studio.jobs.last.seed) == ("a green square", 42)
+    assert (studio.jobs.last.request.prompt, studio.jobs.last.request.seed) == (
+        "a green square",
+        42,
+    )
     assert studio.jobs.last.remixed_from == job_id
 
 

@@ -56,8 +56,8 @@ def test_everything_can_be_done_by_keyboard(studio: Studio) -> None:
     assert [name for name in seen if name in wanted] == wanted
     page.keyboard.press("Enter")
     expect(studio.making).to_have_count(1)
-    assert studio.jobs.last.prompt == "a blue square"
-    assert (studio.jobs.last.width, studio.jobs.last.height) == (960, 720)
+    assert studio.jobs.last.request.prompt == "a blue square"
+    assert (studio.jobs.last.request.width, studio.jobs.last.request.height) == (960, 720)
     studio.jobs.finish(studio.jobs.last.id)
     expect(studio.tiles).to_have_count(1)
     for _ in range(40):

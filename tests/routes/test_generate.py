@@ -120,7 +120,7 @@ def test_both_encodings_of_a_form_are_taken(api: Api, as_files: bool) -> None:
         {"files": {k: (None, v) for k, v in values.items()}} if as_files else {"data": values}
     )
     assert api.http.post("/generate", **sent).json()["seed"] == 7
-    assert api.jobs.last.prompt == values["prompt"]
+    assert api.jobs.last.request.prompt == values["prompt"]
 
 
 # --- the fields ----------------------------------------------------------------------------
@@ -195,7 +195,7 @@ def test_fields_that_html_forms_send_empty_count_as_absent(api: Api) -> None:
 def test_a_prompt_of_3_to_1000_characters_is_taken_as_it_is(api: Api, prompt: str) -> None:
     """Characters, not bytes; nothing is stripped."""
     assert api.http.post("/generate", data=form(prompt=prompt)).status_code == 200
-    assert api.jobs.last.prompt == prompt
+    assert api.jobs.last.request.prompt == prompt
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,9 @@ def test_every_field_arrives(api: Api, send: Any) -> None:
     [request] = api.jobs.requests
     assert request.model_dump(include=set(fields)) == fields
     assert (request.prefer_backend, request.low_vram) == ("opensora", True)
+    told = answer.json()
+    assert {name: told[name] for name in fields} == fields
+    assert (told["quality"], told["low_vram"], told["has_image"]) == ("exact", True, False)
 
 
 @pytest.mark.parametrize("size", ["720x1280", "1280x720", "1024x1792", "1792x1024"])
