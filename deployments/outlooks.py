@@ -51,7 +51,8 @@ class Outlooks:
         """Return the most GPU memory that a job takes which is not done, in GB; None on the CPU,
         and while its model has not told of its GPU."""
         replicas = self._dispatcher.fleet.replicas()
-        placed = [one for one in replicas if one.model == job.model and one.placement is not None]
+        ready = [one for one in replicas if one.model == job.model and one.state == "ready"]
+        placed = [one for one in ready if one.placement is not None]
         if not placed:
             return None
         try:
@@ -71,8 +72,11 @@ class Outlooks:
             if card.name not in models or self._dispatcher.fleet.hopeless([card.name]):
                 continue
             replicas = self._dispatcher.fleet.complete(card.name)
+            placements = [one.placement for one in replicas if one.placement is not None]
             figures = self._figures.get(card.name)
-            refusal = await asyncio.to_thread(never_fits, request, card, figures, replicas)
+            if figures is None or not placements or len(placements) < len(replicas):
+                return  # one of them may have the memory
+            refusal = await asyncio.to_thread(never_fits, request, card, figures, placements)
             if refusal is None:
                 return
             refusals.append(refusal)

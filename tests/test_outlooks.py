@@ -36,13 +36,10 @@ def run(scene: Coroutine[Any, Any, None]) -> None:
     asyncio.run(asyncio.wait_for(scene, 60))
 
 
-async def until_reported(jobs: Jobs) -> None:
-    """Wait until every model has said that it is ready."""
+async def until_reported(jobs: Jobs, replicas: int = 1) -> None:
+    """Wait until so many replicas have said that they are ready."""
     async with asyncio.timeout(10):
-        while (
-            not all(one.state == "ready" for one in (await jobs.state()).replicas)
-            or not (await jobs.state()).replicas
-        ):
+        while [one.state for one in (await jobs.state()).replicas] != ["ready"] * replicas:
             await asyncio.sleep(0.01)
 
 
@@ -81,6 +78,28 @@ def test_what_no_card_can_ever_hold_is_refused_as_it_is_handed_in(
             assert (await jobs.state()).jobs_queued == 0
         begin = f"Insufficient VRAM: mochi needs ~{need_gb:.1f}GB, but only {need_gb - 1:.1f}GB "
         assert str(refusal.value) == f"{begin}available. No shorter or smaller video fits either."
+
+    run(scene())
+
+
+def test_what_another_model_may_hold_is_taken_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One on a larger card, or on the CPU; by its name the small one still refuses."""
+    small = Placement(mode=MODES[2], available_gb=1.0, total_gb=1.0)
+
+    def placement(self: Painter) -> Placement | None:
+        return small if self._config.name == "mochi" else None
+
+    monkeypatch.setattr(Painter, "placement", placement)
+
+    async def scene() -> None:
+        async with running(painter_config(tmp_path, "mochi", "opensora")) as jobs:
+            await until_reported(jobs, 2)
+            assert (await jobs.estimate(REQUEST)).chosen.spec.model == "opensora"
+            await make(jobs)
+            with pytest.raises(InsufficientVram, match="mochi needs"):
+                await make(jobs, prefer_backend="mochi")
 
     run(scene())
 

@@ -128,24 +128,20 @@ def candidate(
 def never_fits(
     request: VideoRequest,
     card: ModelCard,
-    figures: ModelFigures | None,
-    replicas: Sequence[ReplicaState],
+    figures: ModelFigures,
+    placements: Sequence[Placement],
 ) -> InsufficientVram | None:
-    """Return the refusal of what no GPU here can ever hold, even whole and with `low_vram`.
+    """Return the refusal of what none of these GPUs can ever hold, even whole and with `low_vram`.
 
     Args:
         card: of a model that can make it.
-        replicas: all that the model has; nothing is refused while one of them may be able.
+        placements: of all replicas of that model.
     """
     spec = resolve(request, card)
-    found: list[InsufficientVram] = []
-    for replica in replicas:
-        if figures is None or (at := replica.placement) is None:
-            return None
-        smallest = spec.model_copy(update={"low_vram": True})
-        if plan(figures, smallest, at.mode).peak_gb <= at.total_gb:
-            return None
-        nearest = nearest_that_fit(request, card, figures, at.mode, at.total_gb)
-        need_gb = plan(figures, spec, at.mode).peak_gb
-        found.append(InsufficientVram(card.name, need_gb, at.total_gb, nearest.sentence))
-    return max(found, key=lambda refusal: refusal.free_gb, default=None)
+    smallest = spec.model_copy(update={"low_vram": True})
+    if any(plan(figures, smallest, at.mode).peak_gb <= at.total_gb for at in placements):
+        return None
+    at = max(placements, key=lambda one: one.total_gb)
+    nearest = nearest_that_fit(request, card, figures, at.mode, at.total_gb)
+    need_gb = plan(figures, spec, at.mode).peak_gb
+    return InsufficientVram(card.name, need_gb, at.total_gb, nearest.sentence)
