@@ -132,7 +132,6 @@ def test_a_lost_model_does_not_move_the_bar_back(
         async with running(painter_config(tmp_path)) as jobs, followed(jobs) as seen:
             told = await until_told(seen, await make(jobs, "a steady hand"))
         require_truth(tmp_path, told)
-        assert {1, 2} <= {video["attempts"] for video in told}
         assert told[-1]["attempts"] == 2
 
     run(test())
