@@ -15,8 +15,8 @@ SHARES = (1.0, 82.0, 10.0, 6.0)
 BEGUN = 1
 # What was measured of the steps counts as much as what was learnt before when there are so many.
 TRUSTED_STEPS = 2
-# How much the newest step counts among those of the run: the load of a machine changes.
-NEWEST_STEP = 0.15
+# How much a step counts for less with each one after it: the load of a machine changes.
+FADING = 0.85
 # A phase that takes longer than expected: about this much of its time so far is still to come.
 OVERDUE = 0.1
 # Nothing has happened for much longer than usual: so many times as long, and never before so long.
@@ -38,7 +38,8 @@ class Pace:
         self._seconds: dict[Phase, float] = {}
         self.step, self.frames = 0, 0
         self._step_seconds = [0.0] * spec.num_inference_steps
-        self._denoise_s: float | None = None
+        # Of the newest steps: their seconds, and their share of all denoising.
+        self._recent_s, self._recent_share = 0.0, 0.0
         self._longest_step_s = 0.0
         self._decode_s = 0.0
         self._shares = _shares(expected)
@@ -58,10 +59,10 @@ class Pace:
         self.enter("denoise", now)
         index = (step - 1) % self.spec.num_inference_steps
         share = self._denoised(step) - self._denoised(step - 1)
-        if share > 0:
-            newest = max(NEWEST_STEP, 1 / step)
-            seen = self._denoise_s or 0.0
-            self._denoise_s = seen + newest * (took / share - seen)
+        # Summed before they are divided: news of steps comes in bursts, so that the share of a
+        # single one may be next to nothing.
+        self._recent_s = FADING * self._recent_s + took
+        self._recent_share = FADING * self._recent_share + share
         self._step_seconds[index] += took
         self._longest_step_s = max(self._longest_step_s, took)
         self.step, self._event_at = step, now
@@ -158,9 +159,12 @@ class Pace:
 
     def _denoise_in_all(self) -> float | None:
         """Return how long all steps take: as learnt, and as seen the more, the more were seen."""
-        learnt, seen = self.expected.denoise, self._denoise_s
-        if learnt is None or seen is None:
-            return learnt if seen is None else seen
+        learnt = self.expected.denoise
+        if not self._recent_share:
+            return learnt
+        seen = self._recent_s / self._recent_share
+        if learnt is None:
+            return seen
         return learnt + (seen - learnt) * self.step / (self.step + TRUSTED_STEPS)
 
     def _decode_in_all(self) -> float | None:

@@ -82,6 +82,18 @@ def test_a_slower_machine_is_noticed_within_some_steps() -> None:
     assert errors[-1] < 1e-6
 
 
+def test_news_that_comes_in_a_burst_throws_no_guess_off() -> None:
+    """A run taught that a step takes next to nothing; now it takes a moment of its own."""
+    learnt = replace(LEARNT, curve=(0.4, 0.8, 0.80001, 1.0))
+    pace = Pace(spec(), learnt, 0.0)
+    pace.enter("denoise", 2.0)
+    for step, now in ((1, 6.0), (2, 10.0), (3, 10.5)):
+        pace.step_done(step, now)
+    left = pace.seconds_left(10.5)
+    assert left is not None
+    assert 11 < left < 14
+
+
 def test_a_machine_that_is_busy_with_the_steps_is_busy_with_what_follows() -> None:
     """If the same steps were faster before; those of another shape prove nothing."""
     seen = run(Pace(spec(), replace(LEARNT, same_shape=True), 0.0), slower=2.0, others=2.0)
