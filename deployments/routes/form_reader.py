@@ -40,15 +40,19 @@ class Form(Generic[F]):
         self._rules: dict[str, Any] = self._schema["properties"]
         self._names = [*self._rules, *files]
         required = self._schema.get("required", [])
+        self._told_rules = {
+            name: _or_empty(rule) if name in empty_is_absent else rule
+            for name, rule in self._rules.items()
+        }
         self._json_rules = {
             name: rule if name in required else _nullable(rule)
-            for name, rule in self._rules.items()
+            for name, rule in self._told_rules.items()
         } | dict(in_json or {})
 
     def schema(self, *, with_files: bool) -> dict[str, Any]:
         """Return the JSON schema of the form for OpenAPI."""
         files = self._files if with_files else {}
-        return {**self._schema, "properties": {**self._rules, **files}}
+        return {**self._schema, "properties": {**self._told_rules, **files}}
 
     def json_schema(self) -> dict[str, Any]:
         """Return the schema of the same as a JSON object; null leaves a field out."""
@@ -135,6 +139,10 @@ def _flat_schema(model: type[BaseModel]) -> dict[str, Any]:
         if properties[name].get("default", "") is None:
             del properties[name]["default"]
     return {key: value for key, value in schema.items() if key not in ("title", "description")}
+
+
+def _or_empty(rule: dict[str, Any]) -> dict[str, Any]:
+    return {**rule, "enum": ["", *rule["enum"]]} if "enum" in rule else rule
 
 
 def _nullable(rule: dict[str, Any]) -> dict[str, Any]:

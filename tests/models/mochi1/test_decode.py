@@ -13,7 +13,6 @@ from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from deployments.core.memory import MOCHI_DECODE_BYTES_PER_PIXEL
 from deployments.models.mochi1.decode import decode, decode_chunk, denormalise, to_uint8
 
 DATA = Path(__file__).parents[2] / "data" / "mochi"
@@ -102,7 +101,7 @@ class LiveBytes(TorchDispatchMode):
 
 
 def test_memory_does_not_grow_with_the_clip() -> None:
-    """Twice the latents, the same peak; the memory plan's constant holds it with a reserve.
+    """Twice the latents, the same peak.
 
     Counted for the full-size decoder on the meta device, where tensors have sizes only.
     """
@@ -118,7 +117,6 @@ def test_memory_does_not_grow_with_the_clip() -> None:
 
     peak = peak_bytes_a_pixel(2, 1)
     assert peak_bytes_a_pixel(4, 1) == pytest.approx(peak, rel=0.01)
-    assert 0.7 * MOCHI_DECODE_BYTES_PER_PIXEL < peak < MOCHI_DECODE_BYTES_PER_PIXEL
     assert peak_bytes_a_pixel(2, None) > 1.5 * peak
 
 
