@@ -27,8 +27,9 @@ expect.set_options(timeout=20_000)
 FLAGS = ["--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1 , EXCLUDE localhost"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
+    """Not for longer than these tests: while it is there, its event loop runs in this thread."""
     if CHROMIUM is None:
         pytest.fail("needs a browser: apt-get install chromium-headless-shell")
     flags = [*FLAGS, "--no-sandbox"] if os.geteuid() == 0 else FLAGS
