@@ -83,7 +83,9 @@ class Dispatcher:
     async def stop(self, job_id: str) -> None:
         """Cancel the run, if it is here, and return when its model and encoder have stopped."""
         if (task := self._runs.get(job_id)) is not None:
-            task.cancel()
+            # Once: a second cancel would break off the writing of the job's end.
+            if not task.cancelling():
+                task.cancel()
             await asyncio.wait([task])
 
     async def close(self) -> None:

@@ -214,8 +214,21 @@ def test_a_cancelled_job_is_cancelled_whatever_its_deadline(tmp_path: Path) -> N
 
     async def test() -> None:
         async with running(painter_config(tmp_path)) as jobs:
-            job_id = await submit(jobs, "a slow hand", deadline_at=time.time() + 1)
+            job_id = await submit(jobs, "a slow hand", deadline_at=time.time() + 60)
             await until(jobs, job_id, "denoise")
             assert (await jobs.cancel(job_id)).error_code == "cancelled"
+
+    run(test())
+
+
+def test_two_cancels_at_once_end_a_job_once(tmp_path: Path) -> None:
+    """The second one does not break off what the first one writes, and is told the same."""
+
+    async def test() -> None:
+        async with running(painter_config(tmp_path)) as jobs:
+            job_id = await submit(jobs, "a slow hand")
+            await until(jobs, job_id, "denoise")
+            views = await asyncio.gather(*(jobs.cancel(job_id) for _ in range(3)))
+            assert {view.error_code for view in views} == {"cancelled"}
 
     run(test())
