@@ -83,9 +83,7 @@ class Dispatcher:
     async def stop(self, job_id: str) -> None:
         """Cancel the run, if it is here, and return when its model and encoder have stopped."""
         if (task := self._runs.get(job_id)) is not None:
-            # Once: a second cancel would break off the writing of the job's end.
-            if not task.cancelling():
-                task.cancel()
+            _cancel_once(task)
             await asyncio.wait([task])
 
     async def close(self) -> None:
@@ -94,7 +92,7 @@ class Dispatcher:
             loop.cancel()
         runs = list(self._runs.values())
         for run in runs:
-            run.cancel()
+            _cancel_once(run)
         if runs:
             await asyncio.wait(runs)
         self.forecast.close()
@@ -160,7 +158,7 @@ class Dispatcher:
         if job.deadline_at is not None:
             # A little later: the wall clock, which decides, must be past it then.
             left_s = max(0.0, job.deadline_at - time.time()) + CLOCK_SLACK_S
-            timer = asyncio.get_running_loop().call_later(left_s, task.cancel)
+            timer = asyncio.get_running_loop().call_later(left_s, _cancel_once, task)
             task.add_done_callback(lambda _: timer.cancel())
         self._announce(job.id)
 
@@ -285,6 +283,12 @@ class Dispatcher:
             if left or expired:
                 logger.warning("video_id=%s: its owner is gone, taking it over", job.id)
                 await self._requeue_or_give_up(job.id, job.owner)
+
+
+def _cancel_once(run: asyncio.Task[None]) -> None:
+    """Stop a run, whoever wants it: a second cancel would break off the writing of its end."""
+    if not run.cancelling():
+        run.cancel()
 
 
 async def _keep(work: Callable[[], Any], every_s: float, wake: asyncio.Event) -> None:
