@@ -81,11 +81,11 @@ class Admission:
         limits = self._config.limits
         queued = await self._db(self._store.count_queued)
         if queued >= limits.max_queued:
-            raise QueueFull(queued, self._dispatcher.seconds_until_free())
+            raise QueueFull(queued, self._dispatcher.forecast.seconds_until_free())
         if submission.caller:
             own = await self._db(self._store.count_queued, submission.caller)
             if own >= limits.max_queued_per_key:
-                raise QueueFull(own, self._dispatcher.seconds_until_free(), True)
+                raise QueueFull(own, self._dispatcher.forecast.seconds_until_free(), True)
         folder = Path(self._config.outputs_dir)
         await self._db(partial(outputs.require_free_disk, folder, limits.min_free_disk_mb))
         return way

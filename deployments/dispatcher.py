@@ -76,10 +76,6 @@ class Dispatcher:
         """Look for something to start now: a job came, or a model became free."""
         self._changed.set()
 
-    def seconds_until_free(self) -> int:
-        """Return about how long it takes until a model is free, for a client to come back then."""
-        return self.forecast.seconds_until_free()
-
     async def stop(self, job_id: str) -> None:
         """Cancel the run, if it is here, and return when its model and encoder have stopped."""
         if (task := self._runs.get(job_id)) is not None:

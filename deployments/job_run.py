@@ -82,7 +82,6 @@ class JobRun:
         self._pace = forecast.began(job.id, spec)
         self._notices: list[str] = []
         self._best = job.progress
-        self._clock = metrics.PhaseClock()
         self.replica_id = ""
         self.started = False
 
@@ -144,7 +143,7 @@ class JobRun:
         self._pace.enter("saved", time.monotonic())
         if self._pace.generated:
             await self._db(self._forecast.save, self._forecast.encoded(self._pace))
-        self._clock.record(self._spec.model)
+        metrics.record_phases(self._spec.model, self._pace.spent)
 
     async def _note(self, event: ModelEvent) -> None:
         if isinstance(event, Started):
@@ -168,7 +167,6 @@ class JobRun:
         return image
 
     async def _progress(self, phase: Phase) -> None:
-        self._clock.enter(phase)
         self._pace.enter(phase, time.monotonic())
         # A second attempt does not move the bar back.
         self._best = max(self._best, self._pace.percent)

@@ -7,8 +7,7 @@ Knows nothing of how anything works.
 
 import sys
 import time
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from deployments.core.events import GpuMemory, Phase
@@ -180,24 +179,7 @@ def record_prompt(model: str, hit: bool) -> None:
     PROMPTS.add(model=model, cache="hit" if hit else "miss")
 
 
-class PhaseClock:
-    """Adds up how long one run of a job is in each phase; a clip of several segments comes back to
-    a phase."""
-
-    def __init__(self) -> None:
-        self._seconds: defaultdict[Phase, float] = defaultdict(float)
-        self._phase: Phase = "loading"
-        self._since = time.monotonic()
-
-    def enter(self, phase: Phase) -> None:
-        """The run is in `phase` from now on."""
-        now = time.monotonic()
-        self._seconds[self._phase] += now - self._since
-        self._phase, self._since = phase, now
-
-    def record(self, model: str) -> dict[Phase, float]:
-        """Take the sums into the metrics, and return them; for the end of a run that succeeded."""
-        self.enter("saved")
-        for phase, seconds in self._seconds.items():
-            PHASES.observe(seconds, model=model, phase=phase)
-        return dict(self._seconds)
+def record_phases(model: str, seconds: Mapping[Phase, float]) -> None:
+    """Say how long a run that succeeded was in each of its phases."""
+    for phase, spent in seconds.items():
+        PHASES.observe(spent, model=model, phase=phase)

@@ -3,8 +3,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from deployments import metrics
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -47,13 +45,3 @@ def test_every_use_gives_the_labels_that_were_declared() -> None:
                 assert given in (declared[name], {None}), f"{path.name}:{node.lineno}"
                 used.add(name)
     assert used == set(declared)
-
-
-def test_the_clock_adds_up_a_phase_that_comes_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clip of two segments is denoised, decoded, denoised and decoded."""
-    now = iter([0.0, 1.0, 3.0, 6.0, 10.0, 15.0, 21.0])
-    monkeypatch.setattr("deployments.metrics.time.monotonic", lambda: next(now))
-    clock = metrics.PhaseClock()
-    for phase in ("text", "denoise", "decode", "denoise", "decode"):
-        clock.enter(phase)
-    assert clock.record("mochi") == {"loading": 1, "text": 2, "denoise": 3 + 5, "decode": 4 + 6}

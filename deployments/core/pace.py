@@ -5,6 +5,8 @@ Its own steps count most; before the first one, and for the phases to come, what
 counts. Times are in seconds of a monotonic clock, given by the caller.
 """
 
+from collections.abc import Mapping
+
 from deployments.core.estimates import Expected
 from deployments.core.events import Phase
 from deployments.core.spec import VideoSpec
@@ -88,6 +90,11 @@ class Pace:
             return int(BEGUN + text + steps + frames)
         decoded = frames * self.frames / self.spec.num_frames
         return int(BEGUN + text + steps * self._denoised(self.step) + decoded)
+
+    @property
+    def spent(self) -> Mapping[Phase, float]:
+        """How long the run was in each phase that it has left, however often."""
+        return self._seconds
 
     def seconds(self, phase: Phase) -> float:
         """Return how long the run was in a phase that it has left."""

@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 
 from deployments.core.estimates import Expected
+from deployments.core.events import Phase
 from deployments.core.pace import STALLED_S, STALLED_UNKNOWN_S, Pace
 from deployments.core.spec import VideoRequest, VideoSpec, resolve
 from tests.core.test_spec import card
@@ -142,6 +143,15 @@ def test_the_model_is_free_before_the_file_is_written() -> None:
     pace.enter("encode", 18.0)
     assert pace.busy_s(19.0) == 0.0
     assert pace.seconds_left(19.0) == 3.0
+
+
+def test_a_phase_that_comes_twice_is_added_up() -> None:
+    """A clip of two segments is denoised, decoded, denoised and decoded."""
+    pace = Pace(spec(), NOTHING, 0.0)
+    phases: tuple[Phase, ...] = ("text", "denoise", "decode", "denoise", "decode", "saved")
+    for phase, now in zip(phases, (1.0, 3.0, 6.0, 10.0, 15.0, 21.0), strict=True):
+        pace.enter(phase, now)
+    assert pace.spent == {"loading": 1, "text": 2, "denoise": 3 + 5, "decode": 4 + 6}
 
 
 def test_what_a_run_took_is_read_from_it() -> None:
