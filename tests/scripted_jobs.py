@@ -7,11 +7,11 @@ says `finish` or `fail`; `refuse` makes `submit` raise.
 import asyncio
 import contextlib
 import dataclasses
-import socket
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -37,6 +37,7 @@ from deployments.core.routing import route
 from deployments.core.service import JobQuery, Submission
 from deployments.core.spec import ModelCard, VideoRequest, resolve
 from deployments.ingress import create_app
+from tests.e2e.graph import free_port
 
 BASE_URL = "http://localhost:8000"
 VIDEO = bytes(range(256)) * 40
@@ -331,12 +332,14 @@ def service_config(folder: Path, **settings: object) -> ServiceConfig:
 
 
 @contextlib.contextmanager
-def served(app: FastAPI) -> Iterator[str]:
-    """Run `app` on a free port in a thread; gives its base URL."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning"))
+def served(app: FastAPI, port: int | None = None, **settings: Any) -> Iterator[str]:
+    """Run `app` in a thread, on a free port if none is given; gives its base URL. `settings` are
+    uvicorn's."""
+    port = port or free_port()
+    config = uvicorn.Config(
+        app, host="127.0.0.1", port=port, **{"log_level": "warning", **settings}
+    )
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:

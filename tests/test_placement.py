@@ -10,22 +10,12 @@ from deployments.core.errors import InsufficientVram
 from deployments.core.memory import MODES, peak_gb
 from deployments.core.networks.figures import MochiFigures, OpenSoraFigures
 from deployments.core.networks.model import Clip
-from deployments.core.spec import ModelCard, VideoRequest, resolve
+from deployments.core.spec import VideoRequest, resolve
 from deployments.placement import Placer
+from tests.published_cards import MOCHI as CARD
 
 TEXT = ("text_encoder", "text_encoder_2")
 FIGURES = MochiFigures()
-CARD = ModelCard(
-    name="mochi",
-    checkpoint="published",
-    bundled=False,
-    native_area=848 * 480,
-    max_frames=163,
-    frame_step=6,
-    accepts_image=False,
-    num_inference_steps=64,
-    guidance_scale=4.5,
-)
 SPEC = resolve(VideoRequest(prompt="a fox", seed=0), CARD)
 CLIP, LONGEST = Clip(720, 720, 67), Clip(720, 720, 163)
 PARTS = SimpleNamespace(transformer=nn.Linear(1, 1), vae=nn.Linear(1, 1))

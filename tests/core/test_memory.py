@@ -20,37 +20,14 @@ from deployments.core.networks.model import Clip, ModelFigures
 from deployments.core.spec import ModelCard, VideoRequest, VideoSpec, resolve
 from deployments.models.opensora.sampling import TextEmbedding, denoise
 from deployments.models.opensora.schedule import Guidance, timesteps
+from tests.published_cards import MOCHI as MOCHI_CARD
+from tests.published_cards import OPENSORA as OPENSORA_CARD
 from tests.tiny_mochi import TEXT_DIM
 from tests.tiny_opensora import POOLED_DIM, tiny_transformer
 
 MOCHI, OPENSORA = MochiFigures(), OpenSoraFigures()
 DEFAULT, LONGEST = Clip(720, 720, 67), Clip(848, 480, 163)
 RESIDENT, TEXT_ON_CPU, IN_TURNS = MODES
-
-
-OPENSORA_CARD = ModelCard(
-    name="opensora",
-    checkpoint="published",
-    bundled=False,
-    native_area=768 * 768,
-    max_frames=240,
-    segment_frames=129,
-    frame_step=4,
-    accepts_image=True,
-    num_inference_steps=50,
-    guidance_scale=7.5,
-)
-MOCHI_CARD = ModelCard(
-    name="mochi",
-    checkpoint="published",
-    bundled=False,
-    native_area=848 * 480,
-    max_frames=163,
-    frame_step=6,
-    accepts_image=False,
-    num_inference_steps=64,
-    guidance_scale=4.5,
-)
 
 
 def spec_of(card: ModelCard, **changed: object) -> VideoSpec:

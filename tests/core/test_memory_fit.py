@@ -6,29 +6,9 @@ from deployments.core.memory import MODES, peak_gb
 from deployments.core.memory_fit import Size, nearest_that_fit, need_gb
 from deployments.core.networks.figures import MochiFigures, OpenSoraFigures
 from deployments.core.networks.model import Clip
-from deployments.core.spec import ModelCard, VideoRequest
+from deployments.core.spec import VideoRequest
+from tests.published_cards import MOCHI, OPENSORA
 
-MOCHI = ModelCard(
-    name="mochi",
-    checkpoint="published",
-    bundled=False,
-    native_area=848 * 480,
-    max_frames=163,
-    frame_step=6,
-    accepts_image=False,
-    num_inference_steps=64,
-    guidance_scale=4.5,
-)
-OPENSORA = MOCHI.model_copy(
-    update={
-        "name": "opensora",
-        "native_area": 768 * 768,
-        "max_frames": 240,
-        "segment_frames": 129,
-        "frame_step": 4,
-        "accepts_image": True,
-    }
-)
 IN_TURNS = MODES[-1]
 
 

@@ -3,8 +3,6 @@
 import os
 import re
 import shutil
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from deployments.ingress import create_app
-from tests.e2e.graph import free_port
+from tests import scripted_jobs
 from tests.page.films import Film, FilmJobs
 from tests.scripted_jobs import service_config
 
@@ -133,20 +130,10 @@ def studio(browser: Browser, url: str, jobs: FilmJobs) -> Iterator[Studio]:
 @contextmanager
 def served(jobs: FilmJobs, port: int | None = None) -> Iterator[str]:
     """Run the application in a thread; gives its address. Its end does not wait for streams."""
-    port = port or free_port()
     app = create_app(jobs, jobs.config, jobs.cards)
-    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="critical")
-    config.timeout_graceful_shutdown = 1
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join(timeout=10)
+    quick = {"log_level": "critical", "timeout_graceful_shutdown": 1}
+    with scripted_jobs.served(app, port, **quick) as url:
+        yield url
 
 
 def watch(studio: Studio) -> None:
