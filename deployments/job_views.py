@@ -1,6 +1,6 @@
 """What the outside sees of a job: its row, its place among the waiting, and how long it takes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from deployments.core.config import RetentionConfig
 from deployments.core.events import Changes, DeletedJob, JobView
@@ -31,27 +31,39 @@ class JobViews:
 
     async def view(self, job: Job) -> JobView:
         """Return how the job stands now."""
+        [view] = await self.views([job])
+        return view
+
+    async def views(self, jobs: Sequence[Job]) -> list[JobView]:
+        """Return how the jobs stand now; the queue is looked at once for all that wait."""
+        places: Mapping[str, int] = {}
+        if any(job.status == "queued" for job in jobs):
+            await plan_queue(self._dispatcher, self._store, self._db)
+            places = await self._dispatcher.turns.places()
+        return [self._view(job, places) for job in jobs]
+
+    def _view(self, job: Job, places: Mapping[str, int]) -> JobView:
         return job_view(job).model_copy(
             update={
                 "expires_at": expires_at(job.finished_at, self._retention, pinned=job.pinned),
-                **await self._outlook(job),
+                **self._outlook(job, places),
             }
         )
 
     async def changes(self, after: int | None) -> Changes:
         """Return what changed after the change `after`: see `JobsService.changes`."""
         last, jobs, deleted, more = await self._db(_changes, self._store, after)
-        views = [await self.view(job) for job in jobs]
-        return Changes(jobs=tuple(views), deleted=tuple(deleted), last=last, more=more)
+        return Changes(
+            jobs=tuple(await self.views(jobs)), deleted=tuple(deleted), last=last, more=more
+        )
 
-    async def _outlook(self, job: Job) -> dict[str, int | float | bool | None]:
+    def _outlook(self, job: Job, places: Mapping[str, int]) -> dict[str, int | float | bool | None]:
         """Return what the row does not say: what changes while it stays the same."""
         forecast = self._dispatcher.forecast
         if job.status == "queued":
-            await plan_queue(self._dispatcher, self._store, self._db)
             wait = forecast.wait(job)
             return {
-                "queue_position": await self._dispatcher.turns.place(job.id),
+                "queue_position": places.get(job.id, 1),  # 1 also for one that begins this moment
                 "seconds_until_start": wait.start_s,
                 "seconds_left": wait.end_s,
                 "memory_gb": self._outlooks.memory_gb(job),

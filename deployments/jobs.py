@@ -103,7 +103,7 @@ class Jobs:
         found = await self._db(self._store.page, one_more)
         if found is None:
             raise InvalidRequest("after", f"there is no video {query.after!r}")
-        views = [await self._views.view(job) for job in found[: query.limit]]
+        views = await self._views.views(found[: query.limit])
         return JobPage(jobs=tuple(views), has_more=len(found) > query.limit)
 
     async def wait(self, job_id: str, timeout_s: float) -> JobView:

@@ -77,11 +77,10 @@ class Turns:
         """Return the waiting jobs in the order in which they will start."""
         return self._fair.order(waiting, self.lanes)
 
-    async def place(self, job_id: str) -> int:
-        """Return when it is the waiting job's turn: 1 for the next one; also 1 for one that begins
-        this moment."""
+    async def places(self) -> Mapping[str, int]:
+        """Return when it is each waiting job's turn: 1 for the next one."""
         state = await self._db(self._store.last_change), self.lanes
         if state != self._places[0]:
             order = self._fair.order(await self._db(self._store.waiting), self.lanes)
             self._places = state, {job.id: place for place, job in enumerate(order, start=1)}
-        return self._places[1].get(job_id, 1)
+        return self._places[1]
