@@ -62,7 +62,7 @@ class JobStore(JobIntake):
         Args: routing: why it is the model of `spec`.
         """
         return self._update(
-            (jobs.c.id == job_id, jobs.c.status == "queued"),
+            _queued(job_id),
             status="in_progress",
             phase="loading",
             owner=owner,
@@ -97,8 +97,7 @@ class JobStore(JobIntake):
 
     def tell_waiting(self, job_id: str, notices: Sequence[str]) -> bool:
         """Replace a waiting job's notices; they are gone when it starts."""
-        waiting = (jobs.c.id == job_id, jobs.c.status == "queued")
-        return self._update(waiting, notices=list(notices))
+        return self._update(_queued(job_id), notices=list(notices))
 
     def name_file(self, job_id: str, owner: str, file_name: str) -> bool:
         """Bind the job to its output file before the file is written."""
@@ -127,9 +126,7 @@ class JobStore(JobIntake):
 
     def fail_queued(self, job_id: str, code: str, message: str) -> bool:
         """Mark a waiting job failed; False when it is not waiting any more."""
-        return self._end(
-            (jobs.c.id == job_id, jobs.c.status == "queued"), code, **_failure(code, message)
-        )
+        return self._end(_queued(job_id), code, **_failure(code, message))
 
     def requeue(self, job_id: str, owner: str, *, count_attempt: bool) -> bool:
         """Put a running job back; without `count_attempt` as if it had never started."""
@@ -208,6 +205,10 @@ class JobStore(JobIntake):
         if self._on_end is not None:
             self._on_end(ended.model, outcome)
         return True
+
+
+def _queued(job_id: str) -> tuple[sa.ColumnElement[bool], ...]:
+    return jobs.c.id == job_id, jobs.c.status == "queued"
 
 
 def _owned(job_id: str, owner: str) -> tuple[sa.ColumnElement[bool], ...]:
