@@ -9,6 +9,7 @@ from deployments.core.memory import Mode, Phase, PhaseName
 from deployments.core.memory_fit import Nearest, Size
 from deployments.core.networks.model import Work
 from deployments.core.outlook import Candidate, Outlook
+from deployments.routes.video_object import rounded
 
 TERA = 1e12
 ON_CPU = "on the CPU; memory is that of a GPU which holds all networks"
@@ -143,9 +144,9 @@ def video_estimate(found: Outlook) -> VideoEstimate:
         checkpoint=spec.checkpoint,
         models=[_chance(one) for one in found.candidates],
         routing=found.reason,
-        seconds_to_make=_rounded(times.make_s),
-        seconds_until_start=_rounded(times.start_s),
-        seconds_left=_rounded(both),
+        seconds_to_make=rounded(times.make_s),
+        seconds_until_start=rounded(times.start_s),
+        seconds_left=rounded(both),
         placement=_placement(chosen),
         memory=[_phase(phase) for phase in plan.phases] if plan else [],
         peak_gb=_gb(plan.peak_gb) if plan else None,
@@ -215,7 +216,3 @@ def _size(size: Size) -> NearestSize:
 
 def _gb(size_gb: float) -> float:
     return round(size_gb, 3)
-
-
-def _rounded(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds, 1)

@@ -151,8 +151,8 @@ def video_object(job: JobView) -> Video:
         step=job.step,
         num_steps=job.num_steps,
         queue_position=job.queue_position,
-        seconds_until_start=_rounded(job.seconds_until_start),
-        seconds_left=_rounded(job.seconds_left),
+        seconds_until_start=rounded(job.seconds_until_start),
+        seconds_left=rounded(job.seconds_left),
         memory_gb=None if job.memory_gb is None else round(job.memory_gb, 3),
         heartbeat_at=None if job.heartbeat_at is None else int(job.heartbeat_at),
         stalled=job.stalled,
@@ -192,7 +192,8 @@ def video_answer(job: JobView, response: Response) -> Video:
     return video_object(job)
 
 
-def _rounded(seconds: float | None) -> float | None:
+def rounded(seconds: float | None) -> float | None:
+    """Return a guess of seconds as it goes over the wire."""
     return None if seconds is None else round(seconds, 1)
 
 
