@@ -17,6 +17,7 @@ from deployments.core.memory import Placement
 from deployments.core.networks.figures import MochiFigures
 from deployments.core.networks.model import Clip
 from deployments.core.spec import ModelCard, VideoSpec
+from deployments.device_memory import memory_of
 from deployments.placement import Placer, use_threads
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Mochi:
         self._name, self._cpu_threads = config.name, config.cpu_threads
         self._checkpoint, self._device = checkpoint, device
         self._card = self.card(config, checkpoint)
-        self._placer = Placer(config.name, device, ("text_encoder",))
+        self._placer = Placer(config.name, device, ("text_encoder",), memory_of(device))
         self._parts: MochiParts
         self._prompts: PromptEncoder
 

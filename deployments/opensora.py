@@ -21,6 +21,7 @@ from deployments.core.memory import Placement
 from deployments.core.networks.figures import OpenSoraFigures
 from deployments.core.networks.model import Clip
 from deployments.core.spec import MAX_FRAMES, MAX_SEED, ModelCard, VideoSpec
+from deployments.device_memory import memory_of
 from deployments.placement import Placer, use_threads
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class OpenSora:
         self._name, self._cpu_threads = config.name, config.cpu_threads
         self._checkpoint, self._device = checkpoint, device
         self._card = self.card(config, checkpoint)
-        self._placer = Placer(config.name, device, TEXT_PARTS)
+        self._placer = Placer(config.name, device, TEXT_PARTS, memory_of(device))
         self._parts: OpenSoraParts
         self._prompts: PromptEncoder
 

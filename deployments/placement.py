@@ -14,6 +14,7 @@ from deployments.core.errors import InsufficientVram
 from deployments.core.memory_fit import nearest_to
 from deployments.core.networks.model import Clip, ModelFigures
 from deployments.core.spec import ModelCard, VideoSpec
+from deployments.device_memory import DeviceMemory
 
 
 class Placer:
@@ -23,31 +24,41 @@ class Placer:
         model: the name that a refusal gives.
         device: "cpu", or "cuda" for the first GPU that this process sees.
         text_parts: which of the parts encode text; they stay on the CPU when memory is short.
+        device_memory: None where it is not planned, and everything stays where it is.
     """
 
-    def __init__(self, model: str, device: str, text_parts: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        model: str,
+        device: str,
+        text_parts: tuple[str, ...],
+        device_memory: DeviceMemory | None,
+    ) -> None:
         self._model, self._device, self._text_parts = model, device, text_parts
+        self._memory = device_memory
         self._figures: ModelFigures
         self.mode = memory.MODES[0]
 
     def plan(self, figures: ModelFigures, largest: Clip) -> None:
         """Decide on `mode` for this GPU and these networks, so that the `largest` clip fits."""
         self._figures = figures
-        if self._device != "cpu":
-            self.mode = memory.fastest_mode(figures, largest, self.available_gb())
+        if self._memory is not None:
+            self.mode = memory.fastest_mode(figures, largest, self._memory.available_gb())
 
     def placement(self) -> memory.Placement | None:
         """Return the mode and the GPU's memory as they are now; None on the CPU."""
-        if self._device == "cpu":
+        if self._memory is None:
             return None
         return memory.Placement(
-            mode=self.mode, available_gb=self.available_gb(), total_gb=self.total_gb()
+            mode=self.mode,
+            available_gb=self._memory.available_gb(),
+            total_gb=self._memory.total_gb(),
         )
 
     @property
     def on_cpu(self) -> set[str]:
         """The parts that are not on the GPU between jobs: the card may be shared."""
-        if self._device == "cpu":
+        if self._memory is None:
             return set()
         on_cpu = set() if self.mode.text_on_gpu else set(self._text_parts)
         return on_cpu | ({"transformer", "vae"} if self.mode.take_turns else set())
@@ -76,14 +87,16 @@ class Placer:
             low_vram=spec.low_vram,
             conditioned=spec.conditioned or spec.segments > 1,
         )
-        if self._device != "cpu" and need_gb > (available_gb := self.available_gb()):
+        available_gb = need_gb if self._memory is None else self._memory.available_gb()
+        if need_gb > available_gb:
             nearest = nearest_to(spec, card, self._figures, self.mode, available_gb)
             raise InsufficientVram(self._model, need_gb, available_gb, nearest.sentence)
         try:
             self.step_aside(parts.vae, low_vram=spec.low_vram)
             yield
         except torch.OutOfMemoryError as error:
-            raise InsufficientVram(self._model, need_gb, self.available_gb()) from error
+            left_gb = 0.0 if self._memory is None else self._memory.available_gb()
+            raise InsufficientVram(self._model, need_gb, left_gb) from error
         finally:
             self._rest(parts)
 
@@ -93,31 +106,15 @@ class Placer:
 
     def step_aside(self, network: Any, *, low_vram: bool) -> None:
         """Make room for the next phase, where the networks take turns."""
-        if self._device != "cpu" and (low_vram or self.mode.take_turns):
+        if self._memory is not None and (low_vram or self.mode.take_turns):
             network.to("cpu")
 
-    def available_gb(self) -> float:
-        """Return what this process can have of the GPU, in GB: what is free and what it holds."""
-        import torch
-
-        free, _ = torch.cuda.mem_get_info(self._device)
-        return (free + torch.cuda.memory_reserved(self._device)) / memory.GIB
-
-    def total_gb(self) -> float:
-        """Return the memory of the whole card, in GB."""
-        import torch
-
-        _, total = torch.cuda.mem_get_info(self._device)
-        return total / memory.GIB
-
     def _rest(self, parts: Any) -> None:
-        if self._device == "cpu":
+        if self._memory is None:
             return
-        import torch
-
         for name in ("transformer", "vae"):
             getattr(parts, name).to("cpu" if name in self.on_cpu else self._device)
-        torch.cuda.empty_cache()
+        self._memory.release()
 
 
 def use_threads(cpu_threads: int) -> None:

@@ -39,6 +39,7 @@ from deployments.core.events import (
     ReplicaState,
     Started,
     Step,
+    Waiting,
     Wanted,
 )
 from deployments.core.log import logger
@@ -153,6 +154,8 @@ class VideoModel:
         """Replace runs of frames by references to larger runs in the object store."""
         held: list[Decoded] = []
         async for event in events:
+            if isinstance(event, Waiting):
+                continue
             if not isinstance(event, Decoded):
                 yield event
                 continue

@@ -14,9 +14,22 @@ from deployments.core.spec import AUTO, Frozen
 from deployments.core.webhooks import Endpoint, Event, check_url, read_secrets
 
 Device = Literal["auto", "cuda", "cpu"]
+Weights = Literal["auto", "resident", "streamed", "fp8", "int8", "nf4"]
 Preset = Literal[
     "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"
 ]
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute())
+
+
+def _absolute_or_none(path: str) -> str:
+    return _absolute(path) if path else ""
+
+
+FolderPath = Annotated[str, AfterValidator(_absolute)]
+FilePath = Annotated[str, AfterValidator(_absolute_or_none)]
 
 
 class ModelConfig(Frozen):
@@ -51,6 +64,41 @@ class ModelConfig(Frozen):
     )
     cpu_threads: int = Field(
         default=0, ge=0, description="Threads of a model on the CPU; 0 means all cores."
+    )
+    weights: Weights = Field(
+        default="auto",
+        description=(
+            "How the transformer lies on the GPU: auto takes the fastest way that fits when the "
+            "replica starts."
+        ),
+    )
+    memory_fraction: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Most of the card's memory that a replica may allocate; null: all of it.",
+    )
+    keep_alive_s: float | None = Field(
+        default=None,
+        ge=0,
+        description="An idle model leaves the GPU after so many seconds; null: never.",
+    )
+    attention: str = Field(
+        default="native", description="Attention back end, by its name in diffusers."
+    )
+    compile: bool = Field(
+        default=False,
+        description="Compile the transformer's blocks before the replica is ready: minutes once.",
+    )
+    draft_checkpoint: str = Field(
+        default="",
+        description=(
+            "A checkpoint of the same family, distilled to few steps, whose transformer makes "
+            "`quality: draft`; empty: the same transformer with fewer steps, where that is of use."
+        ),
+    )
+    loras_dir: FilePath = Field(
+        default="", description="A folder of LoRA files for this model; empty: none."
     )
 
 
@@ -158,18 +206,6 @@ class WebhookConfig(Frozen):
             read_secrets(secret)
         except ValueError as error:
             raise ValueError(f"{name} {error}") from None
-
-
-def _absolute(path: str) -> str:
-    return str(Path(path).expanduser().absolute())
-
-
-def _absolute_or_none(path: str) -> str:
-    return _absolute(path) if path else ""
-
-
-FolderPath = Annotated[str, AfterValidator(_absolute)]
-FilePath = Annotated[str, AfterValidator(_absolute_or_none)]
 
 
 class ServiceConfig(Frozen):

@@ -50,7 +50,20 @@ class Notice:
     text: str
 
 
-BackendEvent = PhaseBegan | Step | Decoded | Notice
+@dataclass(frozen=True)
+class Preview:
+    """A small picture of the clip as it is foreseen after `step` steps: a JPEG file's bytes."""
+
+    step: int
+    picture: bytes
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Nothing has happened; the job may be stopped here. It goes no further than VideoModel."""
+
+
+BackendEvent = PhaseBegan | Step | Decoded | Notice | Preview | Waiting
 
 
 # --- from a model replica to the jobs deployment ----------------------------------------
@@ -74,7 +87,7 @@ class FramesStored:
     num_frames: int
 
 
-ModelEvent = Started | PhaseBegan | Step | FramesStored | Notice
+ModelEvent = Started | PhaseBegan | Step | FramesStored | Notice | Preview
 
 
 # --- from the jobs deployment to the encoder --------------------------------------------

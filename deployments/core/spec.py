@@ -26,7 +26,9 @@ PATCH = 16
 # Mochi normalises positions to constant area, so 720x720 (1.27 times 848x480) is made as asked.
 AREA_TOLERANCE = 1.3
 
-Quality = Literal["exact", "draft"]
+Quality = Literal["exact", "fast", "draft"]
+MAX_LORAS = 4
+MAX_LORA_STRENGTH = 4.0
 
 
 class Frozen(BaseModel):
@@ -50,6 +52,13 @@ Side = Annotated[
 ]
 
 
+class Lora(Frozen):
+    """A low-rank change of a model's weights, by the name of its file, and how much of it."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    strength: float = Field(default=1.0, ge=-MAX_LORA_STRENGTH, le=MAX_LORA_STRENGTH)
+
+
 class VideoRequest(Frozen):
     """What the user asked for. Optional settings that depend on the model are None: `resolve`
     fills them."""
@@ -67,6 +76,7 @@ class VideoRequest(Frozen):
     guidance_scale: float | None = Field(default=None, ge=1.0, le=20.0)
     quality: Quality = "exact"
     has_image: bool = False
+    loras: tuple[Lora, ...] = Field(default=(), max_length=MAX_LORAS)
 
 
 def random_seed() -> int:
@@ -99,6 +109,14 @@ class ModelCard(Frozen):
     draft_steps: int | None = Field(
         default=None,
         description="Steps of `quality: draft`; None: no draft mode.",
+    )
+    fast_threshold: float | None = Field(
+        default=None,
+        gt=0,
+        description=(
+            "How little a step may change for `quality: fast` to take over most of the last one; "
+            "None: no fast mode."
+        ),
     )
     example_prompts: tuple[str, ...] = Field(
         default=(), description="Prompts that the checkpoint draws well."
@@ -139,6 +157,7 @@ class VideoSpec(Frozen):
         default=1,
         description="Each one after the first begins with the last frame of the one before.",
     )
+    loras: tuple[Lora, ...] = ()
 
     @property
     def total_steps(self) -> int:
@@ -159,7 +178,7 @@ def request_again(prompt: str, spec: VideoSpec) -> VideoRequest:
         has_image=spec.conditioned,
         **spec.model_dump(
             include={"negative_prompt", "width", "height", "num_frames", "fps", "seed"}
-            | {"num_inference_steps", "guidance_scale", "low_vram", "quality"}
+            | {"num_inference_steps", "guidance_scale", "low_vram", "quality", "loras"}
         ),
     )
 
@@ -196,6 +215,7 @@ def resolve(request: VideoRequest, card: ModelCard) -> VideoSpec:
         generated_frames=frames_of_each,
         conditioned=request.has_image,
         segments=segments,
+        loras=request.loras,
     )
 
 
@@ -226,6 +246,8 @@ def refuse_impossible(
         )
     if request.quality == "draft" and card.draft_steps is None:
         raise InvalidRequest("quality", f"{card.name} has no draft mode; use exact")
+    if request.quality == "fast" and card.fast_threshold is None:
+        raise InvalidRequest("quality", f"{card.name} has no fast mode; use exact")
 
 
 def generated_size(width: int, height: int, native_area: int) -> tuple[int, int]:
