@@ -8,11 +8,14 @@ trimmed to their real length, and the caller may stop after any step.
 
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from diffusers import MochiTransformer3DModel
+
+from deployments.models.mochi1.attention import ClipRoPE
 
 # The transformer counts its timesteps from 0 (noise) to 1000 (clean).
 NUM_TRAIN_TIMESTEPS = 1000
@@ -98,18 +101,25 @@ def denoise(
     positive, negative = positive.to(device, dtype), negative.to(device, dtype)
     transformer._reset_stateful_cache()
     try:
-        for step, (sigma, following) in enumerate(pairwise(sigmas), start=1):
-            velocity = _velocity(transformer, latents, positive, sigma, "cond")
-            if guided:
-                without = _velocity(transformer, latents, negative, sigma, "uncond")
-                velocity = without + guidance_scale * (velocity - without)
-            predicted = latents + (1.0 - sigma) * velocity
-            latents = latents + (following - sigma) * velocity
-            yield Denoised(step, latents, predicted)
+        with _same_rotary_table(transformer):
+            for step, (sigma, following) in enumerate(pairwise(sigmas), start=1):
+                velocity = _velocity(transformer, latents, positive, sigma, "cond")
+                if guided:
+                    without = _velocity(transformer, latents, negative, sigma, "uncond")
+                    velocity = without + guidance_scale * (velocity - without)
+                predicted = latents + (1.0 - sigma) * velocity
+                latents = latents + (following - sigma) * velocity
+                yield Denoised(step, latents, predicted)
     finally:
         # A step cache that keeps its state would show this clip in the next one, or crash on
         # another size.
         transformer._reset_stateful_cache()
+
+
+def _same_rotary_table(transformer: MochiTransformer3DModel) -> AbstractContextManager[None]:
+    """Within it, all passes of a clip share one table, where the transformer can keep it."""
+    rope = transformer.rope
+    return rope.kept() if isinstance(rope, ClipRoPE) else nullcontext()
 
 
 def _velocity(
@@ -121,11 +131,6 @@ def _velocity(
 ) -> torch.Tensor:
     """Return the model's v = clean - noise for one branch, float32."""
     device, dtype = transformer.device, transformer.dtype
-    mask = torch.ones(prompt.shape[:2], dtype=torch.bool, device=device)
-    if prompt.shape[1] == 0:
-        # The network wants at least one token. Masked out, its value does not matter.
-        prompt = prompt.new_zeros(1, 1, prompt.shape[2])
-        mask = torch.zeros(1, 1, dtype=torch.bool, device=device)
     # Under autocast the latents stay float32 where the network adds and normalises.
     autocast = torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
     with transformer.cache_context(branch), warnings.catch_warnings(), autocast:
@@ -134,8 +139,9 @@ def _velocity(
         velocity: torch.Tensor = transformer(
             hidden_states=latents,
             encoder_hidden_states=prompt,
-            timestep=torch.tensor([sigma * NUM_TRAIN_TIMESTEPS], device=device),
-            encoder_attention_mask=mask,
+            timestep=latents.new_full((1,), sigma * NUM_TRAIN_TIMESTEPS),
+            # All tokens are real; a prompt without any is pooled to what a masked one is.
+            encoder_attention_mask=prompt.new_ones(prompt.shape[:2], dtype=torch.bool),
             return_dict=False,
         )[0]
     return velocity.float()

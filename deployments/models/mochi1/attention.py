@@ -1,0 +1,137 @@
+"""Mochi's attention through diffusers' dispatcher, and its rotary tables once a clip.
+
+diffusers' own processor calls torch's attention itself, so that `set_attention_backend` has no
+effect, and it looks up each prompt's real tokens in every layer, for which a GPU has to be waited
+for. It wants no such look-up when prompts come trimmed to their real length, as `sampling` gives
+them.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from diffusers import MochiTransformer3DModel
+from diffusers.models.attention_dispatch import AttentionBackendName, dispatch_attention_fn
+from diffusers.models.attention_processor import MochiAttention
+from diffusers.models.transformers.transformer_mochi import MochiRoPE
+
+
+class TrimmedAttnProcessor:
+    """Joint attention of video and prompt tokens, none of which is padding.
+
+    The arithmetic is that of diffusers 0.42.1 attention_processor.py (MochiAttnProcessor2_0). It
+    does not read the mask: all prompts of a batch have one length. Goes with `ClipRoPE`.
+    """
+
+    # Set by `set_attention_backend` and `enable_parallelism` of diffusers.
+    _attention_backend: AttentionBackendName | None = None
+    _parallel_config = None
+
+    def __call__(
+        self,
+        attn: MochiAttention,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor,
+        image_rotary_emb: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what the video and the prompt tokens become.
+
+        Args:
+            attn: the layer, whose projections and norms are used.
+            hidden_states: (B, N, D), video tokens.
+            encoder_hidden_states: (B, n, E), prompt tokens; n may be 0.
+            attention_mask: not read.
+            image_rotary_emb: (N, heads, head_dim / 2, 2), float32, from `ClipRoPE`.
+        """
+        heads = (attn.heads, -1)
+        query = attn.norm_q(attn.to_q(hidden_states).unflatten(2, heads))
+        key = attn.norm_k(attn.to_k(hidden_states).unflatten(2, heads))
+        value = attn.to_v(hidden_states).unflatten(2, heads)
+        query, key = rotate(query, image_rotary_emb), rotate(key, image_rotary_emb)
+        num_prompt_tokens = encoder_hidden_states.shape[1]
+        # Without a prompt there is nothing to join, and three copies are saved.
+        if num_prompt_tokens:
+            prompt_query = attn.add_q_proj(encoder_hidden_states).unflatten(2, heads)
+            prompt_key = attn.add_k_proj(encoder_hidden_states).unflatten(2, heads)
+            prompt_value = attn.add_v_proj(encoder_hidden_states).unflatten(2, heads)
+            query = torch.cat([query, attn.norm_added_q(prompt_query)], dim=1)
+            key = torch.cat([key, attn.norm_added_k(prompt_key)], dim=1)
+            value = torch.cat([value, prompt_value], dim=1)
+        joint = dispatch_attention_fn(
+            query,
+            key,
+            value,
+            backend=self._attention_backend,
+            parallel_config=self._parallel_config,
+        ).flatten(2, 3)
+        video, prompt = joint.split_with_sizes((hidden_states.shape[1], num_prompt_tokens), dim=1)
+        video = attn.to_out[1](attn.to_out[0](video))
+        # The last layer's prompt tokens are not read any more.
+        return video, prompt if attn.context_pre_only else attn.to_add_out(prompt)
+
+
+def rotate(heads: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+    """Turn each pair of neighbouring channels by its angle, computed in float32.
+
+    Args:
+        heads: (B, N, heads, head_dim).
+        table: (N, heads, head_dim / 2, 2), float32: cosine and sine.
+    """
+    pairs = heads.float().unflatten(-1, (-1, 2))
+    if torch.compiler.is_compiling():
+        # torch's compiler makes one kernel of this, and has none for complex numbers.
+        (even, odd), (cos, sin) = pairs.unbind(-1), table.unbind(-1)
+        turned = torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1)
+    else:
+        # The same product, in one pass over memory instead of seven.
+        turned = torch.view_as_real(torch.view_as_complex(pairs) * torch.view_as_complex(table))
+    return turned.flatten(-2).to(heads.dtype)
+
+
+class ClipRoPE(MochiRoPE):
+    """Mochi's rotary table, built once while `kept` holds instead of in every pass.
+
+    At full size it takes 12.3 kB a token, so it is let go with the clip. Unlike its parent it
+    returns cosine and sine in one tensor, (N, heads, head_dim / 2, 2).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._keeping = False
+        self._kept: tuple[tuple[int, ...], torch.Tensor] | None = None
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Keep the latest table until the end; the weights must not change meanwhile."""
+        self._keeping = True
+        try:
+            yield
+        finally:
+            self._keeping, self._kept = False, None
+
+    def forward(
+        self,
+        pos_frequencies: torch.Tensor,
+        num_frames: int,
+        height: int,
+        width: int,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> torch.Tensor:
+        """Return the table of a clip of this many latent frames, rows and columns of tokens."""
+        shape = (num_frames, height, width)
+        if self._kept is not None and self._kept[0] == shape:
+            return self._kept[1]
+        pair = super().forward(pos_frequencies, num_frames, height, width, device, dtype)
+        table = torch.stack(pair, dim=-1)
+        if self._keeping:
+            self._kept = shape, table
+        return table
+
+
+def use_trimmed_attention(transformer: MochiTransformer3DModel) -> None:
+    """Let `transformer` attend as above, in place; `sampling.denoise` works either way."""
+    for block in transformer.transformer_blocks:
+        block.attn1.processor = TrimmedAttnProcessor()
+    transformer.rope = ClipRoPE()
