@@ -40,6 +40,19 @@ class Backend(Protocol):
     def placement(self) -> Placement | None:
         """Return how the loaded networks lie on the GPU, and its memory now; None on the CPU."""
 
+    def held_gb(self) -> float:
+        """Return what this process's tensors take of the GPU, in GB; 0 on the CPU.
+
+        Raises: RuntimeError: the GPU does not work any more.
+        """
+
+    def release(self) -> None:
+        """Give back the memory of the GPU that no tensor needs any more."""
+
+    def leave_gpu(self) -> None:
+        """Move the weights to the CPU and give the GPU's memory back; the next `generate` brings
+        them back. Called between jobs, on the model's thread. Nothing on the CPU."""
+
     def generate(self, spec: VideoSpec, image: bytes | None = None) -> Iterator[BackendEvent]:
         """Make the video; each step of the iterator does at most one denoising step or one decode
         chunk. Closing the iterator stops the work and leaves the model fit for the next job.

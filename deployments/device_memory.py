@@ -12,16 +12,24 @@ from deployments.core.memory import GIB
 class DeviceMemory(Protocol):
     """The memory of one device. 1 GB is 2**30 bytes."""
 
+    def limit(self) -> None:
+        """Hold this process to its part of the card; once, before anything is loaded."""
+        ...
+
     def available_gb(self) -> float:
-        """Return what this process can have, in GB: what is free and what it holds."""
+        """Return what this process can have, in GB: what is free and what it holds, within its
+        part of the card."""
         ...
 
     def total_gb(self) -> float:
-        """Return the memory of the whole card, in GB."""
+        """Return the most that this process can ever have, in GB: its part of the whole card."""
         ...
 
     def held_gb(self) -> float:
-        """Return what the tensors of this process take, in GB."""
+        """Return what the tensors of this process take, in GB.
+
+        Raises: RuntimeError: the device does not work any more.
+        """
         ...
 
     def release(self) -> None:
@@ -34,29 +42,46 @@ class CudaMemory:
 
     Args:
         device: "cuda" for the first GPU that this process sees.
+        fraction: most of the card that this process may allocate.
     """
 
-    def __init__(self, device: str) -> None:
-        self._device = device
+    def __init__(self, device: str, fraction: float = 1.0) -> None:
+        self._device, self._fraction = device, fraction
 
-    def available_gb(self) -> float:
-        """Return what this process can have, in GB: what is free and what it holds."""
+    def limit(self) -> None:
+        """Hold this process to its part of the card; once, before anything is loaded."""
         import torch
 
-        free, _ = torch.cuda.mem_get_info(self._device)
-        return (free + torch.cuda.memory_reserved(self._device)) / GIB
+        # Without a device it is the first one; "cuda" without a number would be refused.
+        torch.cuda.set_per_process_memory_fraction(self._fraction)
+
+    def available_gb(self) -> float:
+        """Return what this process can have, in GB: what is free and what it holds, within its
+        part of the card."""
+        import torch
+
+        free, total = torch.cuda.mem_get_info(self._device)
+        # The limit holds for what the allocator reserves, not for the CUDA context, which is not
+        # free here either.
+        reachable = free + torch.cuda.memory_reserved(self._device)
+        return min(reachable, self._fraction * total) / GIB
 
     def total_gb(self) -> float:
-        """Return the memory of the whole card, in GB."""
+        """Return the most that this process can ever have, in GB: its part of the whole card."""
         import torch
 
         _, total = torch.cuda.mem_get_info(self._device)
-        return total / GIB
+        return self._fraction * total / GIB
 
     def held_gb(self) -> float:
-        """Return what the tensors of this process take, in GB."""
+        """Return what the tensors of this process take, in GB.
+
+        Raises: RuntimeError: the device does not work any more.
+        """
         import torch
 
+        # The figure alone comes from the allocator's books; a broken device shows here.
+        torch.cuda.synchronize(self._device)
         return torch.cuda.memory_allocated(self._device) / GIB
 
     def release(self) -> None:
@@ -67,6 +92,11 @@ class CudaMemory:
         torch.cuda.empty_cache()
 
 
-def memory_of(device: str) -> DeviceMemory | None:
-    """Return the memory of `device`, None for the CPU."""
-    return None if device == "cpu" else CudaMemory(device)
+def memory_of(device: str, fraction: float | None = None) -> DeviceMemory | None:
+    """Return the memory of `device`, None for the CPU.
+
+    Args: fraction: most of the card that this process may allocate; None: all of it.
+    """
+    if device == "cpu":
+        return None
+    return CudaMemory(device, 1.0 if fraction is None else fraction)

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 FRAME_STEP = 6
 LATENT_CHANNELS, LATENT_SIDE = 12, 8
-# The quick example of diffusers' documentation takes 28 of the 64 steps.
-DRAFT_SHARE = 28 / 64
 TRUNCATED = "The {name} is longer than the 256 tokens that Mochi reads; its end was left out."
 
 
@@ -41,11 +39,28 @@ class Mochi:
     """
 
     # genmo/mochi-1-preview's README: 848x480, up to 163 frames; the defaults are those of
-    # diffusers 0.42.1 pipelines/mochi/pipeline_mochi.py.
+    # diffusers 0.42.1 pipelines/mochi/pipeline_mochi.py, a draft is the quick example of its
+    # documentation. The schedule of FastVideo/FastMochi-diffusers: its README.
     published: ClassVar[Published] = Published(
         repo_id="genmo/mochi-1-preview",
         generation=GenerationConfig(
-            native_area=848 * 480, max_frames=163, num_inference_steps=64, guidance_scale=4.5
+            native_area=848 * 480,
+            max_frames=163,
+            num_inference_steps=64,
+            guidance_scale=4.5,
+            draft_steps=28,
+            fast_threshold=UNMEASURED_THRESHOLD,
+        ),
+        distilled=Published(
+            repo_id="FastVideo/FastMochi-diffusers",
+            generation=GenerationConfig(
+                native_area=848 * 480,
+                max_frames=163,
+                num_inference_steps=8,
+                guidance_scale=1.5,
+                threshold_noise=0.1,
+                linear_steps=6,
+            ),
         ),
     )
     bundled: ClassVar[str] = "mochi-tiny"
@@ -54,9 +69,6 @@ class Mochi:
     def card(config: ModelConfig, checkpoint: Checkpoint) -> ModelCard:
         """Return what Mochi can do with this checkpoint."""
         generation = checkpoint.generation
-        # A checkpoint with a schedule of its own is distilled to few steps and has no draft.
-        distilled = generation.linear_steps is not None
-        draft_steps = max(2, round(generation.num_inference_steps * DRAFT_SHARE))
         return ModelCard(
             name=config.name,
             checkpoint=checkpoint.label,
@@ -67,7 +79,8 @@ class Mochi:
             accepts_image=False,
             num_inference_steps=generation.num_inference_steps,
             guidance_scale=generation.guidance_scale,
-            draft_steps=None if distilled else draft_steps,
+            **drafts_of(checkpoint),
+            fast_threshold=generation.fast_threshold,
             example_prompts=generation.example_prompts,
         )
 
@@ -80,7 +93,8 @@ class Mochi:
         self._name, self._cpu_threads = config.name, config.cpu_threads
         self._checkpoint, self._device = checkpoint, device
         self._card = self.card(config, checkpoint)
-        self._placer = Placer(config.name, device, ("text_encoder",), memory_of(device))
+        device_memory = memory_of(device, config.memory_fraction)
+        self._placer = Placer(config.name, device, ("text_encoder",), device_memory)
         self._parts: MochiParts
         self._prompts: PromptEncoder
 
@@ -111,6 +125,18 @@ class Mochi:
     def placement(self) -> Placement | None:
         """Return how the loaded networks lie on the GPU, and its memory now; None on the CPU."""
         return self._placer.placement()
+
+    def held_gb(self) -> float:
+        """Return what this process's tensors take of the GPU, in GB; 0 on the CPU."""
+        return self._placer.held_gb()
+
+    def release(self) -> None:
+        """Give back the memory of the GPU that no tensor needs any more."""
+        self._placer.release()
+
+    def leave_gpu(self) -> None:
+        """Move the weights to the CPU and give the GPU's memory back."""
+        self._placer.leave(self._parts)
 
     def generate(self, spec: VideoSpec, image: bytes | None = None) -> Iterator[BackendEvent]:
         """Make the frames of `spec`; each `next()` does at most one step or decodes one latent.

@@ -93,7 +93,8 @@ class OpenSora:
         self._name, self._cpu_threads = config.name, config.cpu_threads
         self._checkpoint, self._device = checkpoint, device
         self._card = self.card(config, checkpoint)
-        self._placer = Placer(config.name, device, TEXT_PARTS, memory_of(device))
+        device_memory = memory_of(device, config.memory_fraction)
+        self._placer = Placer(config.name, device, TEXT_PARTS, device_memory)
         self._parts: OpenSoraParts
         self._prompts: PromptEncoder
 
@@ -127,6 +128,18 @@ class OpenSora:
     def placement(self) -> Placement | None:
         """Return how the loaded networks lie on the GPU, and its memory now; None on the CPU."""
         return self._placer.placement()
+
+    def held_gb(self) -> float:
+        """Return what this process's tensors take of the GPU, in GB; 0 on the CPU."""
+        return self._placer.held_gb()
+
+    def release(self) -> None:
+        """Give back the memory of the GPU that no tensor needs any more."""
+        self._placer.release()
+
+    def leave_gpu(self) -> None:
+        """Move the weights to the CPU and give the GPU's memory back."""
+        self._placer.leave(self._parts)
 
     def generate(self, spec: VideoSpec, image: bytes | None) -> Iterator[BackendEvent]:
         """Make the frames of `spec`; each `next()` does at most one step or decodes one tile.

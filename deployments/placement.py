@@ -37,12 +37,14 @@ class Placer:
         self._model, self._device, self._text_parts = model, device, text_parts
         self._memory = device_memory
         self._figures: ModelFigures
+        self._has_left = False
         self.mode = memory.MODES[0]
 
     def plan(self, figures: ModelFigures, largest: Clip) -> None:
         """Decide on `mode` for this GPU and these networks, so that the `largest` clip fits."""
         self._figures = figures
         if self._memory is not None:
+            self._memory.limit()
             self.mode = memory.fastest_mode(figures, largest, self._memory.available_gb())
 
     def placement(self) -> memory.Placement | None:
@@ -92,6 +94,7 @@ class Placer:
             nearest = nearest_to(spec, card, self._figures, self.mode, available_gb)
             raise InsufficientVram(self._model, need_gb, available_gb, nearest.sentence)
         try:
+            self._come_back(parts)
             self.step_aside(parts.vae, low_vram=spec.low_vram)
             yield
         except torch.OutOfMemoryError as error:
@@ -108,6 +111,31 @@ class Placer:
         """Make room for the next phase, where the networks take turns."""
         if self._memory is not None and (low_vram or self.mode.take_turns):
             network.to("cpu")
+
+    def held_gb(self) -> float:
+        """Return what this process's tensors take of the GPU, in GB; 0 on the CPU."""
+        return 0.0 if self._memory is None else self._memory.held_gb()
+
+    def release(self) -> None:
+        """Give back the memory of the GPU that no tensor needs any more."""
+        if self._memory is not None:
+            self._memory.release()
+
+    def leave(self, parts: Any) -> None:
+        """Move the weights to the CPU and give the GPU's memory back; the next `job` brings them
+        back. Nothing on the CPU."""
+        if self._memory is None:
+            return
+        for name in (*self._text_parts, "transformer", "vae"):
+            getattr(parts, name).to("cpu")
+        self._memory.release()
+        self._has_left = True
+
+    def _come_back(self, parts: Any) -> None:
+        if self._has_left:
+            for name in {*self._text_parts, "transformer", "vae"} - self.on_cpu:
+                getattr(parts, name).to(self._device)
+            self._has_left = False
 
     def _rest(self, parts: Any) -> None:
         if self._memory is None:

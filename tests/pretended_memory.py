@@ -6,7 +6,10 @@ class PretendedMemory:
 
     def __init__(self, available_gb: float, total_gb: float = 80.0) -> None:
         self.free_gb, self._total_gb = available_gb, total_gb
-        self.releases = 0
+        self.releases = self.limits = 0
+
+    def limit(self) -> None:
+        self.limits += 1
 
     def available_gb(self) -> float:
         return self.free_gb
