@@ -19,6 +19,8 @@ from diffusers import AutoencoderKLMochi
 from torch import nn
 from torch.nn import functional
 
+from deployments.models.convolution import convolve
+
 Caches = dict[str, torch.Tensor]
 """Per convolution, by its path in the decoder: the last frames of its input."""
 
@@ -97,12 +99,11 @@ def _stage(decoder: nn.Module, stage: int, hidden: torch.Tensor, caches: Caches)
 def _up_block(block: nn.Module, hidden: torch.Tensor, caches: Caches, name: str) -> torch.Tensor:
     first = f"{name}.resnets.0.conv1" not in caches
     hidden = _resnets(block, hidden, caches, name)
-    hidden = block.proj(hidden.movedim(1, -1)).movedim(-1, 1)
-    # Depth to space and time; the channels hold (C, st, sh, sw).
+    hidden = block.proj(hidden.movedim(1, -1))
+    # Depth to space and time; the channels, here the last axis, hold (C, st, sh, sw).
     st, sh = block.temporal_expansion, block.spatial_expansion
-    batch, _, frames, height, width = hidden.shape
-    hidden = hidden.reshape(batch, -1, st, sh, sh, frames, height, width)
-    hidden = hidden.permute(0, 1, 5, 2, 6, 3, 7, 4)
+    batch, frames, height, width, _ = hidden.shape
+    hidden = hidden.unflatten(-1, (-1, st, sh, sh)).permute(0, 4, 1, 5, 2, 6, 3, 7)
     hidden = hidden.reshape(batch, -1, frames * st, height * sh, width * sh)
     # The first latent stands for one frame: genmoai/mochi@0c86aeb
     # src/genmo/mochi_preview/vae/models.py (DepthToSpaceTime, drop_first_n_frames).
@@ -128,7 +129,7 @@ def _causal_conv(conv: nn.Module, hidden: torch.Tensor, caches: Caches, name: st
     hidden = torch.cat([past, hidden], dim=2)
     caches[name] = hidden[:, :, -conv.time_pad :].clone()
     pad = (conv.width_pad, conv.width_pad, conv.height_pad, conv.height_pad, 0, 0)
-    return conv.conv(functional.pad(hidden, pad, mode="replicate"))
+    return convolve(conv.conv, functional.pad(hidden, pad, mode="replicate"))
 
 
 def denormalise(vae: AutoencoderKLMochi, latents: torch.Tensor) -> torch.Tensor:
