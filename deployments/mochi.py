@@ -4,7 +4,7 @@ A plain class that `deployments.video_model.VideoModel` drives on one thread. to
 `load()` only, so that the wiring may ask for the card without it.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
@@ -18,7 +18,8 @@ from deployments.core.networks.figures import MochiFigures
 from deployments.core.networks.model import Clip
 from deployments.core.spec import ModelCard, VideoSpec
 from deployments.device_memory import memory_of
-from deployments.placement import Placer, use_threads
+from deployments.ladder import Attempt
+from deployments.placement import PlacedJob, Placer, use_threads
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +41,9 @@ class Mochi:
 
     # genmo/mochi-1-preview's README: 848x480, up to 163 frames; the defaults are those of
     # diffusers 0.42.1 pipelines/mochi/pipeline_mochi.py, a draft is the quick example of its
-    # documentation. The schedule of FastVideo/FastMochi-diffusers: its README.
+    # documentation. The schedule of FastVideo/FastMochi-diffusers: its README. The threshold is
+    # that of chengzeyi/ParaAttention@fb78944 first_block_cache/diffusers_adapters/mochi.py, not
+    # measured here.
     published: ClassVar[Published] = Published(
         repo_id="genmo/mochi-1-preview",
         generation=GenerationConfig(
@@ -49,7 +52,7 @@ class Mochi:
             num_inference_steps=64,
             guidance_scale=4.5,
             draft_steps=28,
-            fast_threshold=UNMEASURED_THRESHOLD,
+            fast_threshold=0.06,
         ),
         distilled=Published(
             repo_id="FastVideo/FastMochi-diffusers",
@@ -68,7 +71,7 @@ class Mochi:
     @staticmethod
     def card(config: ModelConfig, checkpoint: Checkpoint) -> ModelCard:
         """Return what Mochi can do with this checkpoint."""
-        generation = checkpoint.generation
+        generation, draft = checkpoint.generation, checkpoint.draft
         return ModelCard(
             name=config.name,
             checkpoint=checkpoint.label,
@@ -79,7 +82,9 @@ class Mochi:
             accepts_image=False,
             num_inference_steps=generation.num_inference_steps,
             guidance_scale=generation.guidance_scale,
-            **drafts_of(checkpoint),
+            draft_steps=draft.generation.num_inference_steps if draft else generation.draft_steps,
+            draft_guidance_scale=draft.generation.guidance_scale if draft else None,
+            draft_checkpoint=draft.label if draft else "",
             fast_threshold=generation.fast_threshold,
             example_prompts=generation.example_prompts,
         )
@@ -146,28 +151,38 @@ class Mochi:
         Raises:
             InsufficientVram: it does not fit on the GPU; before the start where that is foreseen.
         """
-        with self._placer.job(spec, self._card, self._parts):
+        with self._placer.job(spec, self._card, self._parts) as job:
             yield PhaseBegan("text")
-            positive = self._prompts.encode(spec.prompt)
-            negative = self._prompts.encode(spec.negative_prompt)
-            for name, prompt in (("prompt", positive), ("negative prompt", negative)):
-                if prompt.truncated:
-                    yield Notice(TRUNCATED.format(name=name))
+            positive, negative = yield from job.run("text", lambda: self._read(spec, job))
             yield PhaseBegan("denoise")
-            latents = yield from self._denoise(spec, positive.embedding, negative.embedding)
+            latents = yield from job.run(
+                "denoise", lambda: self._denoise(spec, job, positive, negative)
+            )
             yield PhaseBegan("decode")
-            yield from self._decode(spec, latents)
+            yield from job.run("decode", lambda: self._decode(spec, job, latents))
+
+    def _read(
+        self, spec: VideoSpec, job: PlacedJob
+    ) -> "Attempt[tuple[torch.Tensor, torch.Tensor]]":
+        """Return the embeddings of the prompt and of the negative prompt."""
+        job.take_text()
+        positive = self._prompts.encode(spec.prompt)
+        negative = self._prompts.encode(spec.negative_prompt)
+        for name, prompt in (("prompt", positive), ("negative prompt", negative)):
+            if prompt.truncated:
+                yield Notice(TRUNCATED.format(name=name))
+        return positive.embedding, negative.embedding
 
     def _denoise(
-        self, spec: VideoSpec, positive: "torch.Tensor", negative: "torch.Tensor"
-    ) -> "Generator[BackendEvent, None, torch.Tensor]":
+        self, spec: VideoSpec, job: PlacedJob, positive: "torch.Tensor", negative: "torch.Tensor"
+    ) -> "Attempt[torch.Tensor]":
         from deployments.models.mochi1.sampling import denoise, initial_noise
 
         num_latents = (spec.generated_frames - 1) // FRAME_STEP + 1
         height, width = spec.generated_height // LATENT_SIDE, spec.generated_width // LATENT_SIDE
         latents = initial_noise(spec.seed, (1, LATENT_CHANNELS, num_latents, height, width))
         steps = denoise(
-            self._placer.take(self._parts.transformer),
+            job.take("transformer"),
             latents,
             positive,
             negative,
@@ -180,11 +195,12 @@ class Mochi:
                 yield Step(state.step, spec.num_inference_steps)
         return latents
 
-    def _decode(self, spec: VideoSpec, latents: "torch.Tensor") -> Iterator[BackendEvent]:
+    def _decode(
+        self, spec: VideoSpec, job: PlacedJob, latents: "torch.Tensor"
+    ) -> "Attempt[None]":
         from deployments.models.mochi1.decode import decode, denormalise, to_uint8
 
-        self._placer.step_aside(self._parts.transformer, low_vram=spec.low_vram)
-        vae = self._placer.take(self._parts.vae)
+        vae = job.take("vae")
         # One frame at a time takes the least memory, which counts on the GPU.
         frames_per_pass = None if self._device == "cpu" else 1
         first_frame = 0

@@ -51,7 +51,9 @@ class OpenSora:
     """
 
     # hpcaitech/Open-Sora@7ad6a96 README and configs/diffusion/inference/768px.py: 768 px, up to
-    # 129 frames, 50 steps, guidance 7.5 by text and 3.0 by image.
+    # 129 frames, 50 steps, guidance 7.5 by text and 3.0 by image. Steps of a draft and threshold
+    # are not measured with these weights; the threshold is what chengzeyi/ParaAttention@abcc6b7
+    # first_block_cache/diffusers_adapters/flux.py takes for the same blocks.
     published: ClassVar[Published] = Published(
         repo_id="hpcai-tech/Open-Sora-v2",
         generation=GenerationConfig(
@@ -60,6 +62,8 @@ class OpenSora:
             num_inference_steps=50,
             guidance_scale=7.5,
             image_guidance_scale=3.0,
+            draft_steps=20,
+            fast_threshold=0.05,
         ),
     )
     bundled: ClassVar[str] = "opensora-tiny"
@@ -79,6 +83,8 @@ class OpenSora:
             accepts_image=True,
             num_inference_steps=generation.num_inference_steps,
             guidance_scale=generation.guidance_scale,
+            draft_steps=generation.draft_steps,
+            fast_threshold=generation.fast_threshold,
             example_prompts=generation.example_prompts,
             licence="" if checkpoint.bundled else LICENCE,
         )

@@ -37,6 +37,7 @@ FIELDS = (
     ("--negative-prompt", "negative_prompt", "what the video should not show"),
     ("--steps", "num_inference_steps", "denoising steps"),
     ("--guidance", "guidance_scale", "how closely the video follows the prompt"),
+    ("--quality", "quality", "exact, fast or draft, where the model has it"),
 )
 
 

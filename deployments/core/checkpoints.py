@@ -39,6 +39,12 @@ class GenerationConfig(Frozen):
     motion_score: int = Field(
         default=4, ge=1, le=15, description="How lively: 1 stands still, 7 is lively."
     )
+    draft_steps: int | None = Field(
+        default=None, ge=2, description="Steps of a draft; None: it makes no drafts by itself."
+    )
+    fast_threshold: float | None = Field(
+        default=None, gt=0, description="Of `quality: fast`, see `ModelCard`; None: no fast mode."
+    )
     example_prompts: tuple[str, ...] = Field(
         default=(), description="Prompts that this checkpoint draws well."
     )
@@ -51,6 +57,9 @@ class Checkpoint(Frozen):
     label: str = Field(description="What people are shown: a folder's name or the hub id.")
     bundled: bool
     generation: GenerationConfig
+    draft: "Checkpoint | None" = Field(
+        default=None, description="Whose transformer makes drafts; None: its own."
+    )
 
 
 class Published(Frozen):
@@ -58,6 +67,10 @@ class Published(Frozen):
 
     repo_id: str
     generation: GenerationConfig
+    distilled: "Published | None" = Field(
+        default=None,
+        description="Weights of the same networks that need few steps; None: there are none.",
+    )
 
 
 def choose_checkpoint(
@@ -69,22 +82,52 @@ def choose_checkpoint(
     `checkpoints/<bundled>` that comes with the service.
 
     Raises:
-        BackendUnavailable: it is not on this disk; the message says how to get it.
+        BackendUnavailable: it, or the draft checkpoint, is not on this disk; the message says how
+            to get it. Or this family has no draft checkpoints.
     """
     setting = config.checkpoint
     if setting == AUTO:
-        if on_gpu and (source := _source(published.repo_id)):
-            return _published(published, source)
-        return _folder(BUNDLED_DIR / bundled, published, bundled=True)
+        source = _source(published.repo_id) if on_gpu else None
+        if source is None:
+            chosen = _folder(BUNDLED_DIR / bundled, published, bundled=True)
+        else:
+            chosen = _published(published, source)
+    else:
+        command = f"make weights MODEL={config.name}"
+        chosen = _named(setting, published, f"{config.name}: checkpoint", command)
+    return chosen.model_copy(update={"draft": _draft(config, published)})
+
+
+def _draft(config: ModelConfig, published: Published) -> Checkpoint | None:
+    if not (setting := config.draft_checkpoint):
+        return None
+    key = f"{config.name}: draft_checkpoint"
+    if published.distilled is None:
+        raise BackendUnavailable(f"{key}: there is none for this model; leave it empty")
+    repo_id = published.distilled.repo_id
+    command = f"python -m deployments.weights {config.name} --repo {repo_id}"
+    return _named(setting, published.distilled, key, command)
+
+
+def _named(setting: str, published: Published, key: str, command: str) -> Checkpoint:
+    """Return the checkpoint that the config names.
+
+    Args:
+        published: whose settings it has, unless it is known to have others.
+        key: the setting, as a message names it.
+        command: what downloads the published one.
+    """
     if Path(setting).expanduser().is_dir():
         return _folder(Path(setting).expanduser().absolute(), published, bundled=False)
-    source = _source(setting)
-    if source is None:
+    known = published.distilled
+    if known is None or known.repo_id != setting:
+        known = published.model_copy(update={"repo_id": setting})
+    if (source := _source(setting)) is None:
         raise BackendUnavailable(
-            f"{config.name}: checkpoint {setting!r} is neither a folder nor a downloaded hub id; "
-            f"`make weights MODEL={config.name}` downloads {published.repo_id}"
+            f"{key} {setting!r} is neither a folder nor a downloaded hub id; `{command}` "
+            f"downloads {published.repo_id}"
         )
-    return _published(published.model_copy(update={"repo_id": setting}), source)
+    return _published(known, source)
 
 
 def is_downloaded(repo_id: str) -> bool:

@@ -3,7 +3,8 @@
 A phase's seconds are remembered per shape (size, length, steps): the same again takes the same. For
 a shape that is new here they are scaled from the nearest ones of the same model by the work that a
 phase is: between two known amounts of work along a straight line in both logarithms, beyond them in
-proportion. What nothing is known of is None, never a guess from elsewhere.
+proportion. What nothing is known of is None, never a guess from elsewhere. Fast videos are a kind
+of their own; until one was made, they are said to take what exact ones take, which is the most.
 """
 
 import math
@@ -22,6 +23,7 @@ NEWEST = 0.3
 # attention over N tokens: the second overtakes the first at N = 6 d. Both published models have a
 # width of 3072; the tiny ones are far below that number of tokens.
 ATTENTION_FROM = 6 * 3072
+FAST = " fast"
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,11 @@ class Amount:
     phase: Learnt
     shape: str
     work: float
+
+    @property
+    def is_fast(self) -> bool:
+        """Whether passes are reused, so that the work says less than otherwise."""
+        return self.shape.endswith(FAST)
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,7 @@ class Expected:
     """The seconds of each phase of a run, all segments together; None where nothing is known.
 
     Attributes:
+        encode: what is left of it after the last frame was decoded.
         curve: see `Timing`.
         same_shape: the steps of this very shape were measured before, not those of a similar one.
     """
@@ -90,6 +98,7 @@ def amounts(spec: VideoSpec) -> dict[Learnt, Amount]:
     tokens = area // PATCH**2 * spec.generated_frames / 4
     guided = spec.guidance_scale != 1
     flags = f"{' image' * spec.conditioned}{' unguided' * (not guided)}{' low' * spec.low_vram}"
+    flags += FAST * (spec.fast_threshold > 0)
     step_shape = f"{size}x{spec.generated_frames} {spec.num_inference_steps} steps{flags}"
     step_work = (1 + guided) * tokens * (1 + tokens / ATTENTION_FROM)
     frames = spec.generated_frames * spec.segments
@@ -145,12 +154,11 @@ class Estimates:
         self._known[timing.setting, timing.amount.phase][timing.amount.shape] = timing
 
     def _seconds(self, setting: Setting, amount: Amount) -> float | None:
-        known = self._known[setting, amount.phase]
-        if (exact := known.get(amount.shape)) is not None:
+        if (exact := self._known[setting, amount.phase].get(amount.shape)) is not None:
             return exact.seconds
-        work = amount.work
-        less = [timing for timing in known.values() if timing.amount.work <= work]
-        more = [timing for timing in known.values() if timing.amount.work > work]
+        known, work = self._comparable(setting, amount), amount.work
+        less = [timing for timing in known if timing.amount.work <= work]
+        more = [timing for timing in known if timing.amount.work > work]
         below = max(less, key=_work, default=None)
         above = min(more, key=_work, default=None)
         if below is None or above is None:
@@ -162,11 +170,17 @@ class Estimates:
 
     def _curve(self, setting: Setting, amount: Amount) -> tuple[float, ...]:
         """Return the curve of the shape, or that of the one with the nearest work."""
-        known = self._known[setting, amount.phase]
+        known = self._comparable(setting, amount)
         if not known:
             return ()
-        exact = known.get(amount.shape)
-        return (exact or min(known.values(), key=lambda t: _distance(t, amount))).curve
+        exact = self._known[setting, amount.phase].get(amount.shape)
+        return (exact or min(known, key=lambda t: _distance(t, amount))).curve
+
+    def _comparable(self, setting: Setting, amount: Amount) -> list[Timing]:
+        """Return the timings that an unknown shape is scaled from."""
+        known = list(self._known[setting, amount.phase].values())
+        alike = [timing for timing in known if timing.amount.is_fast == amount.is_fast]
+        return alike or (known if amount.is_fast else [])
 
 
 def _work(timing: Timing) -> float:

@@ -87,4 +87,6 @@ def _why_not(
         return f"image given: {names} {make} videos from images"
     if refusal.field == "num_frames":
         return f"{request.num_frames} frames: more than {card.name}'s {card.max_frames}"
-    return f"{card.name} has no draft mode" if refusal.field == "quality" else str(refusal)
+    if refusal.field == "quality":
+        return f"{card.name} has no {request.quality} mode"
+    return str(refusal)

@@ -29,6 +29,7 @@ AREA_TOLERANCE = 1.3
 Quality = Literal["exact", "fast", "draft"]
 MAX_LORAS = 4
 MAX_LORA_STRENGTH = 4.0
+LORA_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
 
 class Frozen(BaseModel):
@@ -55,8 +56,20 @@ Side = Annotated[
 class Lora(Frozen):
     """A low-rank change of a model's weights, by the name of its file, and how much of it."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    name: str = Field(pattern=LORA_NAME)
     strength: float = Field(default=1.0, ge=-MAX_LORA_STRENGTH, le=MAX_LORA_STRENGTH)
+
+
+def _each_once(loras: tuple[Lora, ...]) -> tuple[Lora, ...]:
+    names = [lora.name for lora in loras]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"{twice[0]} stands there twice")
+    return loras
+
+
+Loras = Annotated[
+    tuple[Lora, ...], Field(default=(), max_length=MAX_LORAS), AfterValidator(_each_once)
+]
 
 
 class VideoRequest(Frozen):
@@ -76,7 +89,7 @@ class VideoRequest(Frozen):
     guidance_scale: float | None = Field(default=None, ge=1.0, le=20.0)
     quality: Quality = "exact"
     has_image: bool = False
-    loras: tuple[Lora, ...] = Field(default=(), max_length=MAX_LORAS)
+    loras: Loras = ()
 
 
 def random_seed() -> int:
@@ -108,7 +121,14 @@ class ModelCard(Frozen):
     guidance_scale: float = Field(ge=1.0)
     draft_steps: int | None = Field(
         default=None,
+        ge=2,
         description="Steps of `quality: draft`; None: no draft mode.",
+    )
+    draft_guidance_scale: float | None = Field(
+        default=None, ge=1.0, description="Of `quality: draft`; None: as otherwise."
+    )
+    draft_checkpoint: str = Field(
+        default="", description="What makes drafts, if not the checkpoint itself, like it."
     )
     fast_threshold: float | None = Field(
         default=None,
@@ -124,6 +144,13 @@ class ModelCard(Frozen):
     licence: str = Field(
         default="", description="The licence of the weights, and what it asks of their user."
     )
+
+    @property
+    def qualities(self) -> tuple[Quality, ...]:
+        """The qualities that there are."""
+        fast: tuple[Quality, ...] = () if self.fast_threshold is None else ("fast",)
+        draft: tuple[Quality, ...] = () if self.draft_steps is None else ("draft",)
+        return ("exact", *fast, *draft)
 
     @model_validator(mode="after")
     def _segments_are_whole(self) -> "ModelCard":
@@ -148,6 +175,9 @@ class VideoSpec(Frozen):
     guidance_scale: float
     seed: int
     quality: Quality
+    fast_threshold: float = Field(
+        default=0.0, description="Of `quality: fast`, see `ModelCard`; else 0: nothing is reused."
+    )
     low_vram: bool
     generated_width: int
     generated_height: int
@@ -191,14 +221,17 @@ def resolve(request: VideoRequest, card: ModelCard) -> VideoSpec:
     """
     refuse_impossible(request, card)
     width, height = generated_size(request.width, request.height, card.native_area)
-    draft = request.quality == "draft" and card.draft_steps is not None
-    steps = card.draft_steps if draft and card.draft_steps is not None else card.num_inference_steps
+    draft = request.quality == "draft"
+    steps, guidance_scale = card.num_inference_steps, card.guidance_scale
+    if draft:
+        steps = card.draft_steps or steps
+        guidance_scale = card.draft_guidance_scale or guidance_scale
     segments, frames_of_each = split_segments(
         request.num_frames, card.frame_step, card.segment_frames or request.num_frames
     )
     return VideoSpec(
         model=card.name,
-        checkpoint=card.checkpoint,
+        checkpoint=(draft and card.draft_checkpoint) or card.checkpoint,
         prompt=request.prompt,
         negative_prompt=request.negative_prompt,
         width=request.width,
@@ -206,9 +239,10 @@ def resolve(request: VideoRequest, card: ModelCard) -> VideoSpec:
         num_frames=request.num_frames,
         fps=request.fps,
         num_inference_steps=request.num_inference_steps or steps,
-        guidance_scale=request.guidance_scale or card.guidance_scale,
+        guidance_scale=request.guidance_scale or guidance_scale,
         seed=request.seed,
         quality=request.quality,
+        fast_threshold=(request.quality == "fast" and card.fast_threshold) or 0.0,
         low_vram=request.low_vram,
         generated_width=width,
         generated_height=height,
@@ -244,10 +278,11 @@ def refuse_impossible(
             f"{request.num_frames} frames: {card.name} makes at most {card.max_frames}"
             + (more if longest.max_frames > card.max_frames else ""),
         )
-    if request.quality == "draft" and card.draft_steps is None:
-        raise InvalidRequest("quality", f"{card.name} has no draft mode; use exact")
-    if request.quality == "fast" and card.fast_threshold is None:
-        raise InvalidRequest("quality", f"{card.name} has no fast mode; use exact")
+    if request.quality not in card.qualities:
+        there = " and ".join(card.qualities)
+        raise InvalidRequest(
+            "quality", f"{card.name} has no {request.quality} mode; it has {there}"
+        )
 
 
 def generated_size(width: int, height: int, native_area: int) -> tuple[int, int]:

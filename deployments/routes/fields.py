@@ -170,7 +170,8 @@ QualityOf = Annotated[
     Quality,
     Field(
         description=(
-            "`exact` makes every step; `draft` is faster and rougher, where the model has it."
+            "`exact` makes every step in full; `fast` reuses most of a pass that begins much like "
+            "the last one; `draft` takes few steps. `/v1/models` says which of them a model has."
         ),
         examples=["exact"],
     ),

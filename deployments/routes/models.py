@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 
 from deployments.core.errors import NotFound
 from deployments.core.events import ModelState
+from deployments.core.qualities import describe
 from deployments.core.spec import (
     MAX_AREA,
     MAX_FRAMES,
@@ -18,6 +19,7 @@ from deployments.core.spec import (
     MIN_SIDE,
     SIDE_STEP,
     ModelCard,
+    Quality,
 )
 from deployments.routes.door import Door, DoorDep
 from deployments.routes.forms import MAX_HEIGHT
@@ -41,6 +43,15 @@ class Range(BaseModel):
     multiple_of: int | None = None
 
 
+class QualityMode(BaseModel):
+    """One of the values of `quality`."""
+
+    quality: Quality
+    description: str = Field(
+        description="What it changes.", examples=["28 steps instead of 64: quick and rough."]
+    )
+
+
 class ModelLimits(BaseModel):
     """What this model takes at `/generate`, for forms to follow."""
 
@@ -54,6 +65,7 @@ class ModelLimits(BaseModel):
     guidance_scale: Range
     accepts_image: bool = Field(description="Whether a video may begin with a given picture.")
     draft: bool = Field(description="Whether `quality: draft` is there.")
+    qualities: list[QualityMode] = Field(description="The values of `quality` that it has.")
     native_area: int = Field(description="Pixels it makes at most; larger videos are scaled up.")
     segment_frames: int = Field(
         description=(
@@ -75,7 +87,7 @@ class ModelDefaults(BaseModel):
     fps: int = 24
     num_inference_steps: int
     guidance_scale: float
-    quality: Literal["exact", "draft"] = "exact"
+    quality: Quality = "exact"
 
 
 class VideoLimits(BaseModel):
@@ -95,6 +107,7 @@ class VideoDefaults(BaseModel):
     seconds: str = Field(examples=["4"])
     size: str = Field(examples=["720x1280"])
     fps: int
+    quality: Quality = "exact"
 
 
 class VideosDoor(BaseModel):
@@ -173,7 +186,11 @@ def _model(card: ModelCard, door: Door) -> Model:
             num_inference_steps=Range(minimum=2, maximum=200),
             guidance_scale=Range(minimum=1, maximum=20),
             accepts_image=card.accepts_image,
-            draft=card.draft_steps is not None,
+            draft="draft" in card.qualities,
+            qualities=[
+                QualityMode(quality=quality, description=text)
+                for quality, text in describe(card).items()
+            ],
             native_area=card.native_area,
             segment_frames=card.segment_frames or card.max_frames,
             max_upload_mb=door.config.limits.max_upload_mb,
