@@ -153,16 +153,14 @@ class Mochi:
         """
         with self._placer.job(spec, self._card, self._parts) as job:
             yield PhaseBegan("text")
-            positive, negative = yield from job.run("text", lambda: self._read(spec, job))
+            positive, negative = yield from job.run("text", self._read, spec)
             yield PhaseBegan("denoise")
-            latents = yield from job.run(
-                "denoise", lambda: self._denoise(spec, job, positive, negative)
-            )
+            latents = yield from job.run("denoise", self._denoise, spec, positive, negative)
             yield PhaseBegan("decode")
-            yield from job.run("decode", lambda: self._decode(spec, job, latents))
+            yield from job.run("decode", self._decode, spec, latents)
 
     def _read(
-        self, spec: VideoSpec, job: PlacedJob
+        self, job: PlacedJob, spec: VideoSpec
     ) -> "Attempt[tuple[torch.Tensor, torch.Tensor]]":
         """Return the embeddings of the prompt and of the negative prompt."""
         job.take_text()
@@ -174,7 +172,7 @@ class Mochi:
         return positive.embedding, negative.embedding
 
     def _denoise(
-        self, spec: VideoSpec, job: PlacedJob, positive: "torch.Tensor", negative: "torch.Tensor"
+        self, job: PlacedJob, spec: VideoSpec, positive: "torch.Tensor", negative: "torch.Tensor"
     ) -> "Attempt[torch.Tensor]":
         from deployments.models.mochi1.sampling import denoise, initial_noise
 
@@ -195,9 +193,7 @@ class Mochi:
                 yield Step(state.step, spec.num_inference_steps)
         return latents
 
-    def _decode(
-        self, spec: VideoSpec, job: PlacedJob, latents: "torch.Tensor"
-    ) -> "Attempt[None]":
+    def _decode(self, job: PlacedJob, spec: VideoSpec, latents: "torch.Tensor") -> "Attempt[None]":
         from deployments.models.mochi1.decode import decode, denormalise, to_uint8
 
         vae = job.take("vae")

@@ -8,7 +8,7 @@ the one before, in the model's first-image mode, and that repeated frame is left
 """
 
 import io
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, ClassVar
 from deployments import metrics
 from deployments.core.checkpoints import Checkpoint, GenerationConfig, Published
 from deployments.core.config import ModelConfig
-from deployments.core.events import BackendEvent, Decoded, Notice, PhaseBegan, Step
+from deployments.core.events import BackendEvent, Decoded, Notice, PhaseBegan, Step, Waiting
 from deployments.core.memory import Placement
 from deployments.core.networks.figures import OpenSoraFigures
 from deployments.core.networks.model import Clip
 from deployments.core.spec import MAX_FRAMES, MAX_SEED, ModelCard, VideoSpec
 from deployments.device_memory import memory_of
-from deployments.placement import Placer, use_threads
+from deployments.ladder import Attempt
+from deployments.placement import PlacedJob, Placer, use_threads
 
 if TYPE_CHECKING:
     import torch
@@ -156,25 +157,34 @@ class OpenSora:
         Raises:
             InsufficientVram: it does not fit on the GPU; before the start where that is foreseen.
         """
-        with self._placer.job(spec, self._card, self._parts):
+        with self._placer.job(spec, self._card, self._parts) as job:
             yield PhaseBegan("text")
-            positive, negative = yield from self._encode_prompts(spec)
+            positive, negative = yield from job.run("text", self._read, spec)
             start = None if image is None else _read_image(image, spec)
             first_frame = 0
             for segment in range(spec.segments):
                 yield PhaseBegan("denoise")
-                latents = yield from self._denoise(spec, segment, positive, negative, start)
+                first = None
+                if start is not None:
+                    first = yield from job.run("encode", self._encode, start)
+                latents = yield from job.run(
+                    "denoise", self._denoise, spec, segment, positive, negative, first
+                )
                 yield PhaseBegan("decode")
                 # Every segment but the first begins with the frame that the last one ended with.
                 repeated = 1 if segment else 0
-                start = yield from self._decode(spec, latents, first_frame, repeated)
+                start = yield from job.run(
+                    "decode", self._decode, spec, latents, first_frame, repeated
+                )
                 first_frame += spec.generated_frames - repeated
 
-    def _encode_prompts(
-        self, spec: VideoSpec
-    ) -> "Generator[BackendEvent, None, tuple[TextEmbedding, TextEmbedding]]":
+    def _read(
+        self, job: PlacedJob, spec: VideoSpec
+    ) -> "Attempt[tuple[TextEmbedding, TextEmbedding]]":
+        """Return the embeddings of the prompt and of the negative prompt."""
         from deployments.models.opensora.text import prompt_with_suffix
 
+        job.take_text()
         motion_score = self._checkpoint.generation.motion_score
         # The negative prompt gets no suffix: hpcaitech/Open-Sora@7ad6a96 opensora/utils/sampling.py
         prompt = self._prompts.encode(prompt_with_suffix(spec.prompt, spec.fps, motion_score))
@@ -184,30 +194,32 @@ class OpenSora:
                 yield Notice(TRUNCATED.format(name=name, most=self._prompts.max_tokens))
         return prompt.embedding, negative.embedding
 
+    def _encode(self, job: PlacedJob, start: "torch.Tensor") -> "Attempt[torch.Tensor]":
+        """Return the latents of a first frame; `start` is (1, 3, 1, H, W)."""
+        from deployments.models.opensora.autoencode import encode_frames
+
+        yield Waiting()
+        return encode_frames(job.take("vae"), start)
+
     def _denoise(
         self,
+        job: PlacedJob,
         spec: VideoSpec,
         segment: int,
         positive: "TextEmbedding",
         negative: "TextEmbedding",
-        start: "torch.Tensor | None",
-    ) -> "Generator[BackendEvent, None, torch.Tensor]":
-        """Return the latents of one segment; `start` is its first frame, (1, 3, 1, H, W)."""
-        from deployments.models.opensora.autoencode import encode_frames
+        first: "torch.Tensor | None",
+    ) -> "Attempt[torch.Tensor]":
+        """Return the latents of one segment; `first` are those of its first frame, if given."""
         from deployments.models.opensora.sampling import denoise, initial_noise
         from deployments.models.opensora.schedule import Guidance, flow_shift, timesteps
 
-        first = None
-        if start is not None:
-            self._placer.step_aside(self._parts.transformer, low_vram=spec.low_vram)
-            first = encode_frames(self._placer.take(self._parts.vae), start)
-            self._placer.step_aside(self._parts.vae, low_vram=spec.low_vram)
         num_latents = (spec.generated_frames - 1) // FRAME_STEP + 1
         height, width = spec.generated_height // LATENT_SIDE, spec.generated_width // LATENT_SIDE
         one_frame = Clip(spec.generated_width, spec.generated_height, 1)
         seed = (spec.seed + segment) % (MAX_SEED + 1)
         steps = denoise(
-            self._placer.take(self._parts.transformer),
+            job.take("transformer"),
             initial_noise(seed, (1, LATENT_CHANNELS, num_latents, height, width)),
             positive,
             negative,
@@ -225,8 +237,13 @@ class OpenSora:
         return latents
 
     def _decode(
-        self, spec: VideoSpec, latents: "torch.Tensor", first_frame: int, repeated: int
-    ) -> "Generator[BackendEvent, None, torch.Tensor]":
+        self,
+        job: PlacedJob,
+        spec: VideoSpec,
+        latents: "torch.Tensor",
+        first_frame: int,
+        repeated: int,
+    ) -> "Attempt[torch.Tensor]":
         """Yield a segment's frames from `first_frame` of the clip on; return its last one.
 
         Runs without frames are yielded too: the job may be stopped after each tile.
@@ -238,8 +255,7 @@ class OpenSora:
             to_uint8,
         )
 
-        self._placer.step_aside(self._parts.transformer, low_vram=spec.low_vram)
-        vae = self._placer.take(self._parts.vae)
+        vae = job.take("vae")
         tiling = LOW_MEMORY_TILING if spec.low_vram else AUTHORS_TILING
         with closing(decode(vae, latents, tiling)) as runs:
             for run in runs:

@@ -7,6 +7,7 @@ class PretendedMemory:
     def __init__(self, available_gb: float, total_gb: float = 80.0) -> None:
         self.free_gb, self._total_gb = available_gb, total_gb
         self.releases = self.limits = 0
+        self.held = 0.0
 
     def limit(self) -> None:
         self.limits += 1
@@ -18,7 +19,7 @@ class PretendedMemory:
         return self._total_gb
 
     def held_gb(self) -> float:
-        return 0.0
+        return self.held
 
     def release(self) -> None:
         self.releases += 1
