@@ -39,7 +39,7 @@ class Pace:
         self._phase_at = self._event_at = now
         self._seconds: dict[Phase, float] = {}
         self.step, self.frames = 0, 0
-        self._step_seconds = [0.0] * spec.num_inference_steps
+        self._step_seconds = [0.0] * spec.total_steps
         # Of the newest steps: their seconds, and their share of all denoising.
         self._recent_s, self._recent_share = 0.0, 0.0
         self._longest_step_s = 0.0
@@ -56,16 +56,18 @@ class Pace:
             self.phase, self._phase_at, self._event_at = phase, now, now
 
     def step_done(self, step: int, now: float) -> None:
-        """Step `step` of all segments, counted from 1, has ended."""
+        """Step `step` of all segments, counted from 1, has ended.
+
+        It may come again, when all are begun anew: then what it took the last time counts.
+        """
         took = now - self._event_at
         self.enter("denoise", now)
-        index = (step - 1) % self.spec.num_inference_steps
         share = self._denoised(step) - self._denoised(step - 1)
         # Summed before they are divided: news of steps comes in bursts, so that the share of a
         # single one may be next to nothing.
         self._recent_s = FADING * self._recent_s + took
         self._recent_share = FADING * self._recent_share + share
-        self._step_seconds[index] += took
+        self._step_seconds[step - 1] = took
         self._longest_step_s = max(self._longest_step_s, took)
         self.step, self._event_at = step, now
 
@@ -110,8 +112,8 @@ class Pace:
         """The share of a segment's denoising that was over after each step; for a run whose steps
         are all done."""
         total, passed, shares = sum(self._step_seconds), 0.0, []
-        for seconds in self._step_seconds:
-            passed += seconds
+        for step in range(self.spec.num_inference_steps):
+            passed += sum(self._step_seconds[step :: self.spec.num_inference_steps])
             shares.append(passed / total if total else 1.0)
         return tuple(shares)
 

@@ -165,6 +165,20 @@ def test_what_a_run_took_is_read_from_it() -> None:
     assert pace.generated
 
 
+def test_steps_that_are_begun_anew_count_once() -> None:
+    """What they took the last time is learnt, and the run ends as any other."""
+    pace = Pace(spec(), LEARNT, 0.0)
+    pace.enter("denoise", 0.0)
+    for step, now in ((1, 4.0), (2, 8.0), (3, 9.0)):
+        pace.step_done(step, now)
+    for step, now in ((1, 24.0), (2, 32.0), (3, 34.0), (4, 36.0)):
+        pace.step_done(step, now)
+        assert pace.generated == (step == 4)
+        assert (pace.seconds_left(now) or 0.0) > 0
+    assert pace.step_s == pytest.approx((15 + 8 + 2 + 2) / 4)
+    assert pace.curve == pytest.approx((15 / 27, 23 / 27, 25 / 27, 1.0))
+
+
 @pytest.mark.parametrize(
     ("expected", "step_s", "patience_s"),
     [
