@@ -17,10 +17,11 @@ from deployments.backend import Backend, backend_class
 from deployments.core.checkpoints import Checkpoint, choose_checkpoint
 from deployments.core.config import ModelConfig, ServiceConfig
 from deployments.core.log import logger
+from deployments.core.loras import LoraFolder, LoraFolders, linears_of
 from deployments.core.networks.model import ModelFigures
-from deployments.encoder import Encoder
 from deployments.ingress import Ingress
 from deployments.served import ServedJobs, ServedVideoModel
+from deployments.served_encoder import ServedEncoder
 
 SHUTDOWN_S = 15
 # How soon Serve notices that a replica has died; its own default is 10.
@@ -33,6 +34,7 @@ def build(config: ServiceConfig) -> Application:
     """Return the application for the `args` of the Serve config; unknown keys are refused."""
     cards, models = [], {}
     figures: dict[str, ModelFigures] = {}
+    folders: dict[str, LoraFolder] = {}
     free_gpus = float(ray.cluster_resources().get("GPU", 0))
     for model in config.models:
         backend = backend_class(model)
@@ -48,6 +50,8 @@ def build(config: ServiceConfig) -> Application:
         logger.info("%s: checkpoint %s on %s", model.name, checkpoint.label, device)
         cards.append(backend.card(model, checkpoint))
         figures |= figures_of(model.name, backend, checkpoint)
+        if model.loras_dir:
+            folders[model.name] = LoraFolder(model.loras_dir, linears_of(checkpoint.source))
         models[model.name] = _deployment(
             ServedVideoModel,
             model.name,
@@ -56,21 +60,26 @@ def build(config: ServiceConfig) -> Application:
             ray_actor_options={"num_cpus": model.num_cpus, "num_gpus": num_gpus},
         ).bind(model, checkpoint, device)
     encoder = _deployment(
-        Encoder, "encoder", max_ongoing_requests=1, ray_actor_options={"num_cpus": 0.2, **ON_HEAD}
+        ServedEncoder,
+        "encoder",
+        # One for each replica that decodes, and one for what is decoded and not written yet: a slow
+        # model keeps no other's file out, and not more processes of ffmpeg are open than this.
+        max_ongoing_requests=1 + sum(model.num_replicas for model in config.models),
+        ray_actor_options={"num_cpus": 0.2, **ON_HEAD},
     ).bind()
     jobs = _deployment(
         ServedJobs,
         "jobs",
         max_ongoing_requests=1000,
         ray_actor_options={"num_cpus": 0.1, **ON_HEAD},
-    ).bind(config, cards, models, encoder, figures)
+    ).bind(config, cards, models, encoder, figures, LoraFolders(folders))
     return _deployment(
         serve.ingress()(Ingress),
         "ingress",
         # Every open page holds one for its stream of events, and no page may keep others out.
         max_ongoing_requests=1000,
         ray_actor_options={"num_cpus": 0.1, **ON_HEAD},
-    ).bind(jobs, config, cards)
+    ).bind(jobs, config, cards, LoraFolders(folders))
 
 
 def figures_of(

@@ -14,6 +14,7 @@ from deployments.core.config import ServiceConfig
 from deployments.core.errors import BackendUnavailable, QueueFull, VideoServiceError
 from deployments.core.job_intake import REPEATED_WITHIN_S
 from deployments.core.job_store import JobStore
+from deployments.core.loras import LoraFolders
 from deployments.core.routing import Route, route
 from deployments.core.service import Submission
 from deployments.core.spec import ModelCard
@@ -29,7 +30,9 @@ MAX_REFUSALS = 10_000
 class Admission:
     """The door of the queue.
 
-    Args: cards: what the configured models can do, in the order in which they are preferred.
+    Args:
+        cards: what the configured models can do, in the order in which they are preferred.
+        loras: their LoRA files.
     """
 
     def __init__(
@@ -41,10 +44,11 @@ class Admission:
         *,
         store: JobStore,
         db: Db,
+        loras: LoraFolders,
     ) -> None:
         self._config, self._cards, self._dispatcher = config, cards, dispatcher
         self._outlooks = outlooks
-        self._store, self._db = store, db
+        self._store, self._db, self._loras = store, db, loras
         self._refusals = Refusals()
         # One at a time: who is counted before the queue is full must be in it before the next one.
         self._turn = asyncio.Lock()
@@ -74,7 +78,8 @@ class Admission:
 
     async def _admissible(self, submission: Submission) -> Route:
         """Return the models that may make it, if there is room for it."""
-        way = route(submission.request, self._cards)
+        stock = await self._loras.stock_for(submission.request)
+        way = route(submission.request, self._cards, stock)
         if reason := self._dispatcher.fleet.hopeless(way.models):
             raise BackendUnavailable(reason)
         await self._outlooks.refuse_too_large(submission.request, way.models)

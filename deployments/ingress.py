@@ -22,6 +22,7 @@ from deployments.core.config import ServiceConfig
 from deployments.core.errors import BackendUnavailable, InvalidRequest, VideoServiceError
 from deployments.core.events import Changes, JobPage, JobView, ServiceState
 from deployments.core.log import logger
+from deployments.core.loras import LoraFolders
 from deployments.core.outlook import Outlook
 from deployments.core.service import JobQuery, JobsService, Submission
 from deployments.core.spec import ModelCard, VideoRequest
@@ -63,6 +64,7 @@ def create_app(
     static_dir: Path = STATIC_DIR,
     echo_request_id: bool = True,
     is_stopping: Callable[[], bool] = lambda: False,
+    loras: LoraFolders | None = None,
 ) -> FastAPI:
     """Return the application.
 
@@ -74,8 +76,9 @@ def create_app(
         echo_request_id: put `X-Request-ID` on answers; off under Ray Serve, whose proxy does it.
         is_stopping: whether this process is about to end, so that endless answers have to; may
             block.
+        loras: the models' LoRA files on this machine; None for none.
     """
-    door = Door(jobs, config, cards, is_stopping)
+    door = Door(jobs, config, cards, is_stopping, loras or LoraFolders({}))
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -158,11 +161,16 @@ class Ingress:
     """The ingress: `serve.deployment()(serve.ingress()(Ingress)).bind(jobs, config, cards)`."""
 
     def __init__(
-        self, jobs: "DeploymentHandle[Any]", config: ServiceConfig, cards: list[ModelCard]
+        self,
+        jobs: "DeploymentHandle[Any]",
+        config: ServiceConfig,
+        cards: list[ModelCard],
+        loras: LoraFolders | None = None,
     ) -> None:
         self._jobs = RemoteJobs(jobs)
         self._config = config
         self._cards = cards
+        self._loras = loras
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Build the application in the replica; Ray Serve calls this after the constructor."""
@@ -172,6 +180,7 @@ class Ingress:
             self._cards,
             echo_request_id=False,
             is_stopping=is_replaced,
+            loras=self._loras,
         )
 
 
@@ -215,9 +224,11 @@ class RemoteJobs:
         """See `JobsService.wait`; a slice is at most 2 s, so that it never holds up a shutdown."""
         return await self._call("wait", job_id, min(timeout_s, 2.0))
 
-    async def changes(self, after: int | None, timeout_s: float) -> Changes:
+    async def changes(
+        self, after: int | None, timeout_s: float, previews_after: int | None = None
+    ) -> Changes:
         """See `JobsService.changes`; at most 2 s, like `wait`."""
-        return await self._call("changes", after, min(timeout_s, 2.0))
+        return await self._call("changes", after, min(timeout_s, 2.0), previews_after)
 
     async def cancel(self, job_id: str) -> JobView:
         """See `JobsService.cancel`."""

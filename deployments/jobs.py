@@ -22,6 +22,7 @@ from deployments.core.errors import InvalidRequest, NotFound
 from deployments.core.events import Changes, JobPage, JobView, ReplicaState, ServiceState, Wanted
 from deployments.core.job_store import JobStore
 from deployments.core.log import logger
+from deployments.core.loras import LoraFolders
 from deployments.core.outlook import Figures, Outlook
 from deployments.core.service import JobQuery, Submission
 from deployments.core.spec import ModelCard, VideoRequest
@@ -46,7 +47,9 @@ class Jobs:
         models: Mapping[str, ModelClient],
         encoder: EncoderClient,
         figures: Figures | None = None,
+        loras: LoraFolders | None = None,
     ) -> None:
+        loras = loras or LoraFolders({})
         self._changes: dict[str, asyncio.Event] = {}
         self._any_change = asyncio.Event()
         self._closing = False
@@ -67,10 +70,16 @@ class Jobs:
             announce=self._announce,
         )
         self._outlooks = Outlooks(
-            cards, figures or {}, self._dispatcher, store=self._store, db=self._db
+            cards, figures or {}, self._dispatcher, store=self._store, db=self._db, loras=loras
         )
         self._admission = Admission(
-            config, cards, self._dispatcher, self._outlooks, store=self._store, db=self._db
+            config,
+            cards,
+            self._dispatcher,
+            self._outlooks,
+            store=self._store,
+            db=self._db,
+            loras=loras,
         )
         self._views = JobViews(
             self._dispatcher, self._outlooks, config.retention, store=self._store, db=self._db
@@ -122,15 +131,18 @@ class Jobs:
                 async with asyncio.timeout(min(left, 0.5)):
                     await changed.wait()
 
-    async def changes(self, after: int | None, timeout_s: float) -> Changes:
-        """Return what changed after the change `after`, or nothing after `timeout_s`, at most two
-        seconds; without a number that there has been, the jobs that are not done."""
+    async def changes(
+        self, after: int | None, timeout_s: float, previews_after: int | None = None
+    ) -> Changes:
+        """Return what changed after the change `after`, and the previews after `previews_after`, or
+        nothing after `timeout_s`, at most two seconds; without a number that there has been, the
+        jobs that are not done."""
         deadline = time.monotonic() + min(timeout_s, MAX_WAIT_S)
         while True:
             news = self._any_change
-            changes = await self._views.changes(after)
+            changes = await self._views.changes(after, previews_after)
             left = deadline - time.monotonic()
-            found = changes.jobs or changes.deleted
+            found = changes.jobs or changes.deleted or changes.previews
             if found or after is None or changes.last < after or left <= 0 or self._closing:
                 return changes
             after = changes.last  # a change that changed no row counts too
@@ -143,6 +155,7 @@ class Jobs:
         if await self._db(self._store.request_cancel, job_id):
             self._announce(job_id)
             await self._dispatcher.stop(job_id)
+            await self._db(self._housekeeping.discard_unfinished, job_id)
         return await self.get(job_id)
 
     async def delete(self, job_id: str) -> None:

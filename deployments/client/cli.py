@@ -80,6 +80,8 @@ def generate(client: Client, options: argparse.Namespace, console: Console) -> i
         raise ClientError(
             "Without your consent nothing is made; --lawful-use-consent says: " + CONSENT
         )
+    if options.loras:
+        fields["loras"] = ", ".join(options.loras)
     fields |= {"prompt": options.prompt, "lawful_use_consent": "true"}
     try:
         video_id = client.submit(fields, options.image)
@@ -274,6 +276,13 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             option, dest=field, metavar=field.rpartition("_")[2].upper(), help=takes
         )
+    parser.add_argument(
+        "--lora",
+        dest="loras",
+        action="append",
+        metavar="NAME[:STRENGTH]",
+        help="a LoRA file of the model, and how much of it; again for another one",
+    )
     parser.add_argument("--low-vram", action="store_true", help="trade speed for GPU memory")
     parser.add_argument(
         "--lawful-use-consent", action="store_true", help=f"do not ask; it says: {CONSENT}"

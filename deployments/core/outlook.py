@@ -6,7 +6,8 @@ from typing import Literal
 from pydantic import Field
 
 from deployments.core.errors import InsufficientVram
-from deployments.core.events import ModelState, ReplicaState
+from deployments.core.events import ABLE, ModelState, ReplicaState
+from deployments.core.loras import NO_LORAS, Stock
 from deployments.core.memory import MODES, MemoryPlan, Placement, plan
 from deployments.core.memory_fit import Nearest, nearest_that_fit
 from deployments.core.networks.model import ModelFigures
@@ -28,7 +29,7 @@ class Candidate(Frozen):
     """A model that may make the video, and how the video fits into its memory.
 
     Attributes:
-        state: `ready` where one of its replicas is; `loading` before one was heard of.
+        state: `ready` or `unloaded` where one of its replicas is; `loading` before one was heard of.
         device: what its replicas run on.
         placement: of the replica where it fits worst, as any may get it; None on the CPU, and while
             no replica has told.
@@ -56,7 +57,7 @@ class Outlook(Frozen):
     Attributes:
         candidates: the models that may make it, in configured order.
         reason: why those.
-        chosen: the first of them that is ready and has the memory, else the first.
+        chosen: the first of them that can take it and has the memory, else the first.
         nearest: what would fit in place of the request, where `chosen` has too little memory.
         times: of `chosen`.
     """
@@ -74,19 +75,24 @@ def outlook(
     figures: Figures,
     replicas: Sequence[ReplicaState],
     times: Mapping[str, Times],
+    stock: Stock = NO_LORAS,
 ) -> Outlook:
     """Return what `request` would take now. Some ten milliseconds where it does not fit.
 
-    Args: times: of this request, by model.
+    Args:
+        figures: with those of the LoRA files asked for.
+        times: of this request, by model.
+        stock: the LoRA files of each model.
+
     Raises: InvalidRequest, BackendUnavailable: it is refused when it is to be made, too.
     """
-    way = route(request, cards)
+    way = route(request, cards, stock)
     by_name = {card.name: card for card in cards}
     candidates = tuple(
         candidate(resolve(request, by_name[name]), figures.get(name), replicas)
         for name in way.models
     )
-    able = [one for one in candidates if one.state == "ready" and one.fits is not False]
+    able = [one for one in candidates if one.state in ABLE and one.fits is not False]
     chosen = (able or candidates)[0]
     name, at = chosen.spec.model, chosen.placement
     nearest = None
@@ -106,9 +112,9 @@ def candidate(
 ) -> Candidate:
     """Return how `spec` stands with its model's replicas, which are among `replicas`."""
     mine = [replica for replica in replicas if replica.model == spec.model]
-    ready = [replica for replica in mine if replica.state == "ready"]
-    known = (ready or mine)[:1]
-    placements = [replica.placement for replica in ready if replica.placement is not None]
+    able = [replica for replica in mine if replica.state in ABLE]
+    known = (able or mine)[:1]
+    placements = [replica.placement for replica in able if replica.placement is not None]
     placement, planned = None, None
     if figures is not None and not placements:
         planned = plan(figures, spec, MODES[0])

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from deployments.core.errors import BackendUnavailable, InvalidRequest
+from deployments.core.loras import NO_LORAS, Stock, refuse_missing
 from deployments.core.spec import AUTO, ModelCard, VideoRequest, refuse_impossible
 
 # Asked for by name with an image, it is the request that is wrong, whatever is configured.
@@ -21,24 +22,28 @@ class Route:
     reason: str
 
 
-def route(request: VideoRequest, cards: Sequence[ModelCard]) -> Route:
+def route(request: VideoRequest, cards: Sequence[ModelCard], stock: Stock = NO_LORAS) -> Route:
     """Return the models that can serve `request`.
+
+    Args: stock: the LoRA files of each model; of use only where some are asked for.
 
     Raises:
         InvalidRequest: none can, or not the preferred one; the message says what can.
         BackendUnavailable: the preferred model is not configured.
     """
     if request.prefer_backend != AUTO:
-        return _preferred(request, cards)
+        return _preferred(request, cards, stock)
     able, refusals = [], []
     for card in cards:
         try:
-            refuse_impossible(request, card, cards)
+            _refuse(request, card, cards, stock)
         except InvalidRequest as refusal:
             refusals.append((card, refusal))
         else:
             able.append(card)
     if not able:
+        if {refusal.field for _, refusal in refusals} == {"loras"}:
+            raise InvalidRequest("loras", "; ".join(refusal.reason for _, refusal in refusals))
         # With an image, what a model that takes images lacks is what the user can mend.
         raise min(
             (refusal for _, refusal in refusals), key=lambda refusal: refusal.field == "image"
@@ -65,11 +70,19 @@ def also(routing: str, reason: str) -> str:
     return "; ".join(dict.fromkeys([*reasons, reason]))
 
 
-def _preferred(request: VideoRequest, cards: Sequence[ModelCard]) -> Route:
+def _refuse(
+    request: VideoRequest, card: ModelCard, cards: Sequence[ModelCard], stock: Stock
+) -> None:
+    """Raise InvalidRequest for what `card`'s model cannot make of `request`."""
+    refuse_impossible(request, card, cards)
+    refuse_missing(request.loras, card.name, stock.get(card.name, ()))
+
+
+def _preferred(request: VideoRequest, cards: Sequence[ModelCard], stock: Stock) -> Route:
     name = request.prefer_backend
     card = next((card for card in cards if card.name == name), None)
     if card is not None:
-        refuse_impossible(request, card, cards)
+        _refuse(request, card, cards, stock)
         return Route((name,), "prefer_backend")
     if request.has_image and name in TEXT_ONLY:
         raise InvalidRequest("image", f"{name} makes videos from text only; leave the image out")

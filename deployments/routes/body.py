@@ -33,7 +33,7 @@ class Part:
     name: str
     data: bytes
     file_name: str | None = None
-    kind: Literal["string", "number", "boolean"] | None = None
+    kind: Literal["string", "number", "boolean", "array"] | None = None
 
 
 async def read_parts(request: Request, limit_bytes: int, *, json_too: bool = False) -> list[Part]:
@@ -124,13 +124,31 @@ def _split_json(body: bytes) -> list[Part]:
 def _json_part(name: str, value: Any) -> Part:
     if isinstance(value, bool):
         return Part(name, b"true" if value else b"false", kind="boolean")
+    if isinstance(value, list) and not isinstance(value, _Pairs):
+        return Part(name, json.dumps([_item(name, of) for of in value]).encode(), kind="array")
     if not isinstance(value, str):
-        raise InvalidRequest(shown(name), "must be one value, not a list or an object")
+        raise InvalidRequest(shown(name), "must be one value, not an object in an object")
     try:
         data = value.encode("utf-8")
     except UnicodeEncodeError:
         raise InvalidRequest(shown(name), "holds half a character (a lone surrogate)") from None
     return Part(name, data, kind="number" if isinstance(value, _Number) else "string")
+
+
+def _item(name: str, value: Any) -> Any:
+    """Return an entry of a list: a value, or an object of values."""
+    if not isinstance(value, _Pairs):
+        return _value(name, value)
+    found = {key: _value(name, of) for key, of in value}
+    if len(found) < len(value):
+        raise InvalidRequest(shown(name), "has an object with the same key twice")
+    return found
+
+
+def _value(name: str, value: Any) -> Any:
+    if isinstance(value, list):
+        raise InvalidRequest(shown(name), "has a list or an object too deep in it")
+    return float(value) if isinstance(value, _Number) else value
 
 
 # --- multipart ---------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 
 from deployments.core import images
 from deployments.core.config import ServiceConfig
+from deployments.core.loras import LoraFolders
 from deployments.core.service import JobsService
 from deployments.core.spec import ModelCard
 from deployments.routes.caller import Callers
@@ -32,10 +33,12 @@ class Door:
         config: ServiceConfig,
         cards: list[ModelCard],
         is_stopping: Callable[[], bool],
+        loras: LoraFolders,
     ) -> None:
         self.jobs = jobs
         self.config = config
         self.cards = cards
+        self.loras = loras
         self.callers = Callers(config)
         self.watch = StateWatch(jobs)
         self.feed = Feed(jobs, is_stopping)

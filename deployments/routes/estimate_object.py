@@ -20,7 +20,7 @@ class ModelChance(BaseModel):
     """One of the models that may make the video."""
 
     model: str = Field(examples=["mochi"])
-    state: ModelState = Field(description="`ready` where one of its replicas is.")
+    state: ModelState = Field(description="`ready` or `unloaded` where one of its replicas is.")
     peak_gb: float | None = Field(
         description="The most GPU memory that the video takes there; null where it is not known.",
         examples=[36.02],

@@ -41,7 +41,7 @@ id: 17
 EVENT = {
     "type": "object",
     "properties": {
-        "event": {"type": "string", "enum": ["video", "deleted"]},
+        "event": {"type": "string", "enum": ["video", "deleted", "preview"]},
         "data": {"type": "string", "contentMediaType": "application/json"},
         "id": {"type": "string"},
         "retry": {"type": "integer"},
@@ -49,7 +49,8 @@ EVENT = {
 }
 STREAM: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "Server-sent events: `video` with the video object, `deleted` with its id.",
+        "description": "Server-sent events: `video` with the video object, `deleted` with its id, "
+        "`preview` with `id`, `step` and `picture`, a data URL of a small JPEG.",
         "content": {EventStream.media_type: {"itemSchema": EVENT, "example": EXAMPLE}},
     }
 }
@@ -92,6 +93,9 @@ async def follow_videos(
     of every video that has changed since. A change has an `id`; an event without one tells what
     moves by itself, at most every two seconds a video: `queue_position`, `seconds_left`,
     `heartbeat_at`, `stalled`.
+
+    `preview` shows a running video as the model foresees it, a few times on the way. It has no `id`
+    and is not sent again later; the stream begins with the newest of each running video.
     """
     start = last_event_id or after
     return _stream(request, door.feed.follow(int(start) if start else None, caller))

@@ -3,22 +3,21 @@ however many clients there are.
 
 An event is the state of a job after a change, never the change itself. So a client that is slow
 misses steps on the way, not where they lead, and nobody waits for it; one that comes back is told
-the last state of every job that has changed since.
+the last state of every job that has changed since. Previews have no numbers: whoever comes is shown
+the newest of each running job.
 """
 
 import asyncio
 import contextlib
-import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from operator import attrgetter
 
 from deployments.core.errors import VideoServiceError
 from deployments.core.events import Changes, JobView
 from deployments.core.log import logger
 from deployments.core.service import JobsService
+from deployments.routes.feed_events import change_events, has_moved, job_event, preview_event
 from deployments.routes.listener import Event, Listener
-from deployments.routes.video_object import video_object
 
 ASK_FOR_S, ANSWER_WITHIN_S = 2.0, 5.0
 # A fast model makes twenty steps a second; nobody can watch more than ten.
@@ -27,8 +26,6 @@ PAUSE_S, AWAY_PAUSE_S = 0.1, 1.0
 # thousands of waiting jobs a look takes long.
 MOVES_EVERY_S, MOVES_SHARE = 2.0, 0.05
 STOPPING_EVERY_S = 2.0
-# A guess that differs by less from the one shown is no news.
-NEWS_S, NEWS_SHARE = 1.0, 0.05
 
 
 class Feed:
@@ -44,8 +41,9 @@ class Feed:
         self._listeners: set[Listener] = set()
         self._somebody_listens = asyncio.Event()
         self._following = self._stopped = False
-        self._last, self._moves_at = 0, 0.0
+        self._last, self._last_preview, self._moves_at = 0, 0, 0.0
         self._shown: dict[str, JobView] = {}
+        self._previews: dict[str, Event] = {}
 
     @property
     def listeners(self) -> int:
@@ -72,6 +70,7 @@ class Feed:
             except VideoServiceError as error:
                 logger.warning("a stream of events ends: %s", error)
                 return
+            self._offer_previews(listener)
             while not listener.ended:
                 async for item in _told(listener):
                     yield item
@@ -87,9 +86,10 @@ class Feed:
                 logger.warning("a stream of events ends: %s", error)
                 return
             listener.told = job.sequence
-            yield _event(job)
+            yield job_event(job)
             if job.done:
                 return
+            self._offer_previews(listener)
             while not listener.ended:
                 async for item in _told(listener):
                     yield item
@@ -125,18 +125,22 @@ class Feed:
             if not self._following:
                 yield None
 
+    def _offer_previews(self, listener: Listener) -> None:
+        for preview in self._previews.values():
+            listener.offer(preview)
+
     async def _missed(self, after: int | None) -> AsyncIterator[Event]:
         """Yield what happened before now; its end is a number up to which nothing is missing."""
         changes = await self._jobs.changes(after, 0)
         if after is None or changes.last < after:
             for job in changes.jobs:
-                yield _event(job, numbered=False)
+                yield job_event(job, numbered=False)
         else:
-            for event in _events(changes):
+            for event in change_events(changes):
                 yield event
             while changes.more:
                 changes = await self._jobs.changes(changes.last, 0)
-                for event in _events(changes):
+                for event in change_events(changes):
                     yield event
         yield Event(kind="", sequence=changes.last)
 
@@ -161,27 +165,42 @@ class Feed:
 
     async def _ask(self) -> None:
         if not self._following:
-            present = await self._changes(None, 0)
-            self._last = present.last
+            present = await self._changes(None, 0, previews_after=0)
+            self._last, self._previews = present.last, {}
             self._shown = {job.id: job for job in present.jobs}
+            self._show(present)
             self._moves_at = time.monotonic() + MOVES_EVERY_S
             self._following = True
             for listener in self._listeners:
                 listener.wake()
             return
         until_moves_s = max(0.0, self._moves_at - time.monotonic())
-        changes = await self._changes(self._last, min(ASK_FOR_S, until_moves_s))
+        timeout_s = min(ASK_FOR_S, until_moves_s)
+        changes = await self._changes(self._last, timeout_s, self._last_preview)
         if changes.last < self._last:
             logger.warning("the job table is another one; every stream of events begins again")
             self._following = False
             self._end_all()
             return
-        for event in _events(changes):
+        for event in change_events(changes):
             self._tell(event)
+        self._show(changes)
         self._shown |= {job.id: job for job in changes.jobs}
         self._last = changes.last
         if time.monotonic() >= self._moves_at:
             await self._tell_moves()
+
+    def _show(self, changes: Changes) -> None:
+        """Tell the new previews, and forget those of jobs that do not run any more."""
+        idle = {job.id for job in changes.jobs if job.status != "in_progress"}
+        idle |= {gone.id for gone in changes.deleted}
+        for preview in changes.previews:
+            self._last_preview = preview.number
+            if preview.id not in idle:
+                self._previews[preview.id] = event = preview_event(preview)
+                self._tell(event)
+        for job_id in idle & self._previews.keys():
+            del self._previews[job_id]
 
     async def _tell_moves(self) -> None:
         """Tell what has changed without the rows: places in the queue, guesses, heartbeats."""
@@ -190,8 +209,8 @@ class Feed:
         for job in present.jobs:
             shown = self._shown.get(job.id)
             # A row that has changed meanwhile is told with its number, in its turn.
-            if job.sequence <= self._last and (shown is None or _has_moved(shown, job)):
-                self._tell(_event(job, numbered=False))
+            if job.sequence <= self._last and (shown is None or has_moved(shown, job)):
+                self._tell(job_event(job, numbered=False))
                 self._shown[job.id] = job
         self._shown = {job.id: self._shown.get(job.id, job) for job in present.jobs}
         took_s = time.monotonic() - began
@@ -201,10 +220,12 @@ class Feed:
         for listener in self._listeners:
             listener.offer(event)
 
-    async def _changes(self, after: int | None, timeout_s: float) -> Changes:
+    async def _changes(
+        self, after: int | None, timeout_s: float, previews_after: int | None = None
+    ) -> Changes:
         # Not `wait_for`, which in Python 3.11 can overhear a cancel.
         async with asyncio.timeout(ANSWER_WITHIN_S):
-            return await self._jobs.changes(after, timeout_s)
+            return await self._jobs.changes(after, timeout_s, previews_after)
 
     async def _watch_for_the_end(self) -> None:
         """Ray Serve waits for every request before it ends a replica, and tells nobody."""
@@ -228,45 +249,3 @@ async def _told(listener: Listener) -> AsyncIterator[Event | None]:
         yield event
     if not events:
         yield None
-
-
-def _events(changes: Changes) -> list[Event]:
-    """Return the changes of all kinds in their order."""
-    deleted = [
-        Event(
-            kind="deleted",
-            job_id=gone.id,
-            caller=gone.caller,
-            sequence=gone.sequence,
-            data=json.dumps({"id": gone.id}),
-            final=True,
-        )
-        for gone in changes.deleted
-    ]
-    return sorted([*map(_event, changes.jobs), *deleted], key=attrgetter("sequence"))
-
-
-def _event(job: JobView, *, numbered: bool = True) -> Event:
-    """Return the state of a job as an event, with the number of its last change or without."""
-    return Event(
-        kind="video",
-        job_id=job.id,
-        caller=job.caller,
-        sequence=job.sequence if numbered else None,
-        data=video_object(job).model_dump_json(),
-        final=job.done,
-    )
-
-
-def _has_moved(shown: JobView, job: JobView) -> bool:
-    """Whether the job differs noticeably from what was last told of it."""
-    if (shown.queue_position, shown.stalled, shown.heartbeat_at) != (
-        job.queue_position,
-        job.stalled,
-        job.heartbeat_at,
-    ):
-        return True
-    before, now = shown.seconds_left, job.seconds_left
-    if before is None or now is None:
-        return before is not now
-    return abs(now - before) > max(NEWS_S, NEWS_SHARE * before)

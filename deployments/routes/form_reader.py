@@ -3,7 +3,7 @@
 Ranges, words at /docs and errors all come from the form's pydantic model.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -16,6 +16,12 @@ from deployments.routes.fields import BOOLEAN, FALSE, TRUE, boolean
 CONSENT = "lawful_use_consent"
 
 F = TypeVar("F", bound=BaseModel)
+_A = {
+    "string": "a string",
+    "number": "a number",
+    "boolean": "a boolean",
+    "array": "a list",
+}
 
 
 class Form(Generic[F]):
@@ -24,6 +30,7 @@ class Form(Generic[F]):
     Args:
         files: the schema of each field that is a file, or a text in its place.
         in_json: the schema of each field that is another one in a JSON object.
+        lists: how the JSON list of such a field reads as the field's text.
         empty_is_absent: what an HTML form sends for an input that was left empty counts as not
             sent.
     """
@@ -34,7 +41,9 @@ class Form(Generic[F]):
         files: Mapping[str, dict[str, Any]],
         empty_is_absent: frozenset[str] = frozenset(),
         in_json: Mapping[str, dict[str, Any]] | None = None,
+        lists: Mapping[str, Callable[[str], str]] | None = None,
     ) -> None:
+        self._lists = lists or {}
         self._model, self._files, self._empty_is_absent = model, files, empty_is_absent
         self._schema = _flat_schema(model)
         self._rules: dict[str, Any] = self._schema["properties"]
@@ -86,10 +95,10 @@ class Form(Generic[F]):
         types = _listed(self._json_rules[part.name]["type"])
         taken = {"number" if kind == "integer" else kind for kind in types} - {"null"}
         if part.kind is not None and part.kind not in taken:
-            raise InvalidRequest(
-                part.name, f"must be a {' or a '.join(sorted(taken))}, not a {part.kind}"
-            )
-        return decoded(part)
+            allowed = " or ".join(_A[kind] for kind in sorted(taken))
+            raise InvalidRequest(part.name, f"must be {allowed}, not {_A[part.kind]}")
+        text = decoded(part)
+        return self._lists[part.name](text) if part.kind == "array" else text
 
     def _named(self, error: ErrorDetails) -> InvalidRequest:
         """Turn pydantic's first complaint into a sentence: field, what is wrong, what is

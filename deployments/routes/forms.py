@@ -26,6 +26,8 @@ from deployments.routes.fields import (
     multiple,
 )
 from deployments.routes.form_reader import CONSENT, Form, consent_in
+from deployments.routes.lora_field import FIELD as LORAS
+from deployments.routes.lora_field import LorasText, read_loras
 
 MAX_HEIGHT = 1080
 IMAGE = "image"
@@ -86,6 +88,7 @@ class GenerateForm(BaseModel):
     num_inference_steps: NumInferenceSteps = None
     guidance_scale: GuidanceScale = None
     quality: QualityOf = "exact"
+    loras: LorasText = ""
 
 
 IMAGE_RULE = {
@@ -117,7 +120,8 @@ def read_generate(parts: list[Part], cards: list[ModelCard]) -> tuple[VideoReque
     form, files = FORM.read(parts)
     image = image_in(files[IMAGE]) if IMAGE in files else None
     request = VideoRequest(
-        **form.model_dump(exclude={CONSENT, "prefer_backend"}),
+        **form.model_dump(exclude={CONSENT, "prefer_backend", LORAS}),
+        loras=read_loras(form.loras),
         prefer_backend=_backend(form.prefer_backend, cards),
         has_image=image is not None,
     )

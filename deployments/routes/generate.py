@@ -148,7 +148,7 @@ async def generate(
     """
     parts = await read_parts(request, door.config.limits.max_upload_mb * 2**20)
     video_request, upload = read_generate(parts, door.cards)
-    route(video_request, door.cards)
+    route(video_request, door.cards, await door.loras.stock_for(video_request))
     image = None if upload is None else await door.read_image(upload)
     submission = Submission(
         job_id=new_job_id(),

@@ -16,7 +16,8 @@ class Event:
     """What a client is told of one job.
 
     Attributes:
-        kind: `video` or `deleted`; "" only says that every change up to `sequence` has been told.
+        kind: `video`, `deleted` or `preview`; "" only says that every change up to `sequence` has
+            been told.
         sequence: the number of the change; None for what changes without the row.
         data: one line of JSON.
         final: the job will not get any further.
@@ -45,6 +46,7 @@ class Listener:
     def __init__(self, caller: str | None, job_id: str | None = None) -> None:
         self._caller, self._job_id = caller, job_id
         self._pending: dict[str, Event] = {}
+        self._previews: dict[str, Event] = {}
         self._news = asyncio.Event()
         self.told = 0
         self.ended = False
@@ -57,9 +59,16 @@ class Listener:
 
     def offer(self, event: Event) -> None:
         """Take an event. It replaces the one that waits for the same job, but behind those of
-        other jobs: the numbers that a client sees only go up."""
+        other jobs: the numbers that a client sees only go up. A preview replaces a preview, and
+        waits no longer than its job runs."""
         if self.ended or not self.wants(event):
             return
+        if event.kind == "preview":
+            self._previews[event.job_id] = event
+            self._news.set()
+            return
+        if event.final:
+            self._previews.pop(event.job_id, None)
         if event.sequence is None and event.job_id in self._pending:
             return
         self._pending.pop(event.job_id, None)
@@ -72,6 +81,7 @@ class Listener:
         """Tell the client nothing more: it comes back and goes on from where it was."""
         self.ended = True
         self._pending.clear()
+        self._previews.clear()
         self._news.set()
 
     def wake(self) -> None:
@@ -86,7 +96,8 @@ class Listener:
         except TimeoutError:
             return []
         self._news.clear()
-        taken, self._pending = list(self._pending.values()), {}
+        taken, self._pending = [*self._pending.values(), *self._previews.values()], {}
+        self._previews = {}
         new = [event for event in taken if event.sequence is None or event.sequence > self.told]
         self.told = max([self.told, *(event.sequence or 0 for event in new)])
         return new

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 
 from deployments.core.errors import NotFound
 from deployments.core.events import ModelState
+from deployments.core.loras import Stock
 from deployments.core.qualities import describe
 from deployments.core.spec import (
     MAX_AREA,
@@ -117,6 +118,17 @@ class VideosDoor(BaseModel):
     defaults: VideoDefaults
 
 
+class ModelLora(BaseModel):
+    """A LoRA file of a model's folder."""
+
+    name: str = Field(description="For the field `loras`.", examples=["watercolour"])
+    size_bytes: int
+    rank: int = Field(description="The largest of its layers; 0 where the file cannot be used.")
+    problem: str = Field(
+        description="Why the model cannot use it, with the first key that is wrong; empty if it can"
+    )
+
+
 class Model(BaseModel):
     """One model, as OpenAI's clients list it; what stands below `owned_by` is ours."""
 
@@ -135,6 +147,9 @@ class Model(BaseModel):
     defaults: ModelDefaults
     videos: VideosDoor
     example_prompts: list[str] = Field(description="Prompts that these weights draw well.")
+    loras: list[ModelLora] = Field(
+        description="What the model's folder of LoRA files holds, on the node that answers."
+    )
 
 
 class ModelList(BaseModel):
@@ -147,7 +162,8 @@ class ModelList(BaseModel):
 @router.get("/v1/models", summary="List the models", responses=error_docs({}, openai=True))
 async def models(door: DoorDep) -> ModelList:
     """Return the configured models with their limits and defaults, the preferred one first."""
-    return ModelList(data=[_model(card, door) for card in door.cards])
+    stock = await door.loras.stock()
+    return ModelList(data=[_model(card, door, stock) for card in door.cards])
 
 
 @router.get(
@@ -161,12 +177,12 @@ async def one_model(
     """Return one of the configured models with its limits and defaults."""
     for card in door.cards:
         if card.name == model:
-            return _model(card, door)
+            return _model(card, door, await door.loras.stock())
     names = ", ".join(card.name for card in door.cards)
     raise NotFound(f"There is no model {model!r}; there is {names}.")
 
 
-def _model(card: ModelCard, door: Door) -> Model:
+def _model(card: ModelCard, door: Door, stock: Stock) -> Model:
     status = model_status(card, door)
     return Model(
         id=card.name,
@@ -203,6 +219,10 @@ def _model(card: ModelCard, door: Door) -> Model:
         ),
         videos=_videos_door(card),
         example_prompts=list(card.example_prompts),
+        loras=[
+            ModelLora(**file.model_dump(include=set(ModelLora.model_fields)))
+            for file in stock.get(card.name, ())
+        ],
     )
 
 

@@ -6,7 +6,14 @@ from typing import Annotated
 from fastapi import Depends
 
 from deployments.core.errors import NotFound
-from deployments.core.events import Changes, JobPage, JobView, ServiceState
+from deployments.core.events import (
+    Changes,
+    DeletedJob,
+    JobPage,
+    JobPreview,
+    JobView,
+    ServiceState,
+)
 from deployments.core.outlook import Outlook
 from deployments.core.service import JobQuery, JobsService, Submission
 from deployments.core.spec import VideoRequest
@@ -48,12 +55,18 @@ class CallerJobs:
         await self._require(job_id)
         return await self._jobs.wait(job_id, timeout_s)
 
-    async def changes(self, after: int | None, timeout_s: float) -> Changes:
+    async def changes(
+        self, after: int | None, timeout_s: float, previews_after: int | None = None
+    ) -> Changes:
         """See `JobsService.changes`; returns early, with nothing, for the changes of others."""
-        found = await self._jobs.changes(after, timeout_s)
-        jobs = tuple(job for job in found.jobs if self._is_own(job))
-        deleted = tuple(job for job in found.deleted if self._caller in (None, job.caller))
-        return found.model_copy(update={"jobs": jobs, "deleted": deleted})
+        found = await self._jobs.changes(after, timeout_s, previews_after)
+        return found.model_copy(
+            update={
+                "jobs": tuple(filter(self._is_own, found.jobs)),
+                "deleted": tuple(filter(self._is_own, found.deleted)),
+                "previews": tuple(filter(self._is_own, found.previews)),
+            }
+        )
 
     async def cancel(self, job_id: str) -> JobView:
         """See `JobsService.cancel`."""
@@ -101,7 +114,7 @@ class CallerJobs:
             raise NotFound(missing)
         return job
 
-    def _is_own(self, job: JobView) -> bool:
+    def _is_own(self, job: JobView | DeletedJob | JobPreview) -> bool:
         return self._caller in (None, job.caller)
 
     def _own(self, job: JobView) -> JobView:

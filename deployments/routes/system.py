@@ -10,7 +10,7 @@ import psutil
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
-from deployments.core.events import GpuMemory, ModelState, ReplicaState
+from deployments.core.events import ABLE, GpuMemory, ModelState, ReplicaState
 from deployments.core.spec import ModelCard
 from deployments.routes.door import Door, DoorDep
 from deployments.routes.wire import error_docs
@@ -18,8 +18,14 @@ from deployments.routes.wire import error_docs
 router = APIRouter(tags=["system"])
 
 # Of several replicas the best one speaks for the model.
-BEST_FIRST: tuple[ModelState, ...] = ("ready", "unloaded", "loading", "lost", "failed")
-ABLE = ("ready", "unloaded")
+BEST_FIRST: tuple[ModelState, ...] = (
+    "ready",
+    "unloaded",
+    "loading",
+    "restarting",
+    "lost",
+    "failed",
+)
 
 
 class ModelStatus(BaseModel):
@@ -118,8 +124,8 @@ def model_status(card: ModelCard, door: Door) -> ModelStatus:
 
 def backend_card(door: Door) -> ModelCard:
     """Return the first ready model in configured order, else the first configured."""
-    ready = [card for card in door.cards if model_status(card, door).state == "ready"]
-    return (ready or door.cards)[0]
+    able = [card for card in door.cards if model_status(card, door).state in ABLE]
+    return (able or door.cards)[0]
 
 
 def cuda_available(door: Door) -> bool:

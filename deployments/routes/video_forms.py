@@ -25,6 +25,8 @@ from deployments.routes.fields import (
     WholeNumber,
 )
 from deployments.routes.form_reader import Form
+from deployments.routes.lora_field import FIELD as LORAS
+from deployments.routes.lora_field import LIST_OR_TEXT, LorasText, text_of_list
 
 CONSENT_HEADER = "X-Lawful-Use-Consent"
 SECONDS_PATTERN = r"^([0-9]{1,6}(\.[0-9]{1,6})?)?$"
@@ -122,6 +124,7 @@ class VideoForm(Agreed):
     guidance_scale: GuidanceScale = None
     low_vram: LowVram = False
     quality: QualityOf = "exact"
+    loras: LorasText = ""
 
 
 # --- the forms and their schemas ---------------------------------------------------------
@@ -144,15 +147,17 @@ def _object_with(name: str, value: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-# JSON knows numbers, and other engines take this one as a number.
-_SECONDS_IN_JSON = {
+# JSON knows numbers and lists; other engines take this one as a number.
+_IN_JSON = {
+    LORAS: LIST_OR_TEXT,
     "seconds": {
         "type": ["string", "number", "null"],
         "pattern": SECONDS_PATTERN,
         "exclusiveMinimum": 0,
         "description": VideoForm.model_fields["seconds"].description,
-    }
+    },
 }
+_LISTS = {LORAS: text_of_list}
 CREATE = Form(
     VideoForm,
     {
@@ -167,8 +172,9 @@ CREATE = Form(
         REFERENCE_URL: _DATA_URL,
     },
     EMPTY_IS_ABSENT,
-    _SECONDS_IN_JSON
+    _IN_JSON
     | {REFERENCE: {"anyOf": [_DATA_URL, _object_with("image_url", _DATA_URL), {"type": "null"}]}},
+    _LISTS,
 )
 EXTEND = Form(
     VideoForm,
@@ -181,6 +187,7 @@ EXTEND = Form(
         VIDEO_ID: {"type": "string", "description": "The same, for a video that was made here."},
     },
     EMPTY_IS_ABSENT,
-    _SECONDS_IN_JSON | {VIDEO: _object_with("id", {"type": "string"})},
+    _IN_JSON | {VIDEO: _object_with("id", {"type": "string"})},
+    _LISTS,
 )
 REMIX = Form(RemixForm, {}, EMPTY_IS_ABSENT)

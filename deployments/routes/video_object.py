@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 
 from deployments.core.events import JobPage, JobStatus, JobView, Phase
 from deployments.core.spec import Quality
+from deployments.routes.lora_field import ChosenLora
 from deployments.routes.video_request import seconds_text
 
 # OpenAI's clients keep the first value, so it suits the whole job: twenty looks, two a second at
@@ -93,6 +94,7 @@ class Video(BaseModel):
     )
     quality: Quality
     low_vram: bool
+    loras: list[ChosenLora] = Field(description="The LoRA files in it, in the order asked for.")
     has_image: bool = Field(
         description="Whether it begins with a picture, which is kept no longer than the making."
     )
@@ -171,6 +173,7 @@ def video_object(job: JobView) -> Video:
         guidance_scale=recipe.guidance_scale,
         quality=asked.quality,
         low_vram=asked.low_vram,
+        loras=[ChosenLora(**lora.model_dump()) for lora in asked.loras],
         has_image=asked.has_image,
         checkpoint=job.spec.checkpoint if job.spec else None,
         generated_width=job.spec.generated_width if job.spec else None,

@@ -22,6 +22,7 @@ from deployments.core.spec import (
 from deployments.routes.body import Part, shown
 from deployments.routes.fields import FALSE, TRUE, boolean
 from deployments.routes.form_reader import CONSENT, consent_in
+from deployments.routes.lora_field import read_loras
 from deployments.routes.video_forms import (
     CONSENT_HEADER,
     SECONDS_PATTERN,
@@ -85,6 +86,7 @@ def video_request(
         num_inference_steps=form.num_inference_steps,
         guidance_scale=form.guidance_scale,
         quality=form.quality,
+        loras=read_loras(form.loras),
         has_image=has_image,
     )
 

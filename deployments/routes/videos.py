@@ -171,7 +171,7 @@ async def submit(
     Args: more: what else is in its `Submission`.
     """
     with in_openais_words():
-        route(wanted, door.cards)
+        route(wanted, door.cards, await door.loras.stock_for(wanted))
         seen = None if image is None else await door.read_image(image)
         submission = Submission(job_id=new_job_id(), request=wanted, image=seen, **more)
         return await jobs.submit(submission)

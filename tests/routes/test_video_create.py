@@ -235,7 +235,7 @@ def test_a_model_without_pictures_refuses_one_under_this_doors_name(tmp_path: Pa
         (b'{"prompt": 12345}', "must be a string, not a number"),
         (b'{"prompt": "a red ball", "fps": "24"}', "must be a number, not a string"),
         (b'{"prompt": "a red ball", "fps": true}', "must be a number, not a boolean"),
-        (b'{"prompt": "a red ball", "fps": [24]}', "must be one value"),
+        (b'{"prompt": "a red ball", "fps": [24]}', "must be a number, not a list"),
         (b'{"prompt": "a red ball", "prompt": "another"}', "is sent more than once"),
         (b'{"prompt": "a \\ud800 ball"}', "lone surrogate"),
         (b'{"prompt": "a red ball", "input_reference": {}}', "is an empty object"),
