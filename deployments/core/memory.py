@@ -21,6 +21,9 @@ WORKSPACE_SHARE = 0.25
 
 ITEMSIZES = {"float32": 4, "bfloat16": 2}
 PhaseName = Literal["text", "encode", "denoise", "decode"]
+Stored = Literal["resident", "streamed", "fp8", "int8", "nf4"]
+# models/quantised.py: a byte holds two weights, and as many share a scale.
+NF4_BLOCK = 64
 
 
 class Mode(Frozen):
@@ -37,11 +40,11 @@ class Mode(Frozen):
             "it works; moving them costs a few seconds a video."
         ),
     )
-    transformer: Literal["resident", "streamed", "fp8"] = Field(
+    transformer: Stored = Field(
         default="resident",
         description=(
-            "streamed: from the host's memory, one block ahead of the computation; fp8: stored in "
-            "8 bits, computed as before. Planned only: no replica runs them yet."
+            "streamed: from the host's memory, one block ahead of the computation. fp8, int8 and "
+            "nf4: stored in 8 or 4 bits, which changes the frames a little."
         ),
     )
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
@@ -52,12 +55,13 @@ class Mode(Frozen):
     )
 
 
-# From fast and large to slow and small: those that a replica runs.
-MODES = (
+# From fast and large to slow and small. All give the same frames, but for the text encoder's.
+PLACEMENTS = (
     Mode(),
     Mode(text_on_gpu=False),
     Mode(text_on_gpu=False, take_turns=True),
 )
+MODES = (*PLACEMENTS, PLACEMENTS[-1].model_copy(update={"transformer": "streamed"}))
 
 
 class Placement(Frozen):
@@ -143,11 +147,18 @@ def _activation_bytes(alive: Activations, counts: Counts, mode: Mode) -> dict[Ph
     taken: dict[PhaseName, int] = {"text": alive.text if mode.text_on_gpu else 0}
     if alive.encode is not None:
         taken["encode"] = alive.encode
-    # A layer in 8 bits is copied in the dtype of the computation while it works.
-    copied = ITEMSIZES[mode.dtype] * counts.largest_layer if mode.transformer == "fp8" else 0
-    taken["denoise"] = mode.passes_at_once * alive.denoise + copied
+    taken["denoise"] = mode.passes_at_once * alive.denoise + _copied_bytes(counts, mode)
     taken["decode"] = alive.decode
     return taken
+
+
+def _copied_bytes(counts: Counts, mode: Mode) -> int:
+    """Return what a layer takes while its weights are in the dtype of the computation."""
+    itemsize = ITEMSIZES[mode.dtype]
+    if mode.transformer in ("fp8", "int8"):
+        return itemsize * counts.largest_layer
+    # Each byte of two weights becomes an index of four bytes first.
+    return (itemsize + 2) * counts.largest_layer if mode.transformer == "nf4" else 0
 
 
 def _is_on_gpu(network: str, phase: PhaseName, mode: Mode, low_vram: bool) -> bool:
@@ -169,15 +180,21 @@ def transformer_bytes(counts: Counts, mode: Mode) -> int:
 
     Streamed, the GPU holds what is outside of the blocks, the block that works and the next:
     diffusers 0.42.1 hooks/group_offloading.py, block level with a stream (the next block is
-    brought before one works, which is let go afterwards). In 8 bits, norms and the outermost
-    layers keep their dtype: hooks/layerwise_casting.py.
+    brought before one works, which is let go afterwards). In fp8, norms and the outermost layers
+    keep their dtype: hooks/layerwise_casting.py. int8 and nf4 are models/quantised.py.
     """
-    itemsize = ITEMSIZES[mode.dtype]
+    itemsize, blocks, norms = ITEMSIZES[mode.dtype], counts.in_blocks, counts.in_norms
     if mode.transformer == "streamed":
         return itemsize * (counts.outside_blocks + 2 * counts.in_block)
     if mode.transformer == "fp8":
         return counts.transformer + (itemsize - 1) * counts.kept_from_fp8
-    return itemsize * counts.transformer
+    if mode.transformer == "resident":
+        return itemsize * counts.transformer
+    kept = itemsize * (counts.transformer - blocks.weights - norms.weights)
+    in_int8 = norms.weights + itemsize * norms.rows
+    if mode.transformer == "int8":
+        return kept + in_int8 + blocks.weights + itemsize * blocks.rows
+    return kept + in_int8 + blocks.weights // 2 + itemsize * blocks.weights // NF4_BLOCK
 
 
 def peak_gb(
@@ -193,9 +210,20 @@ def peak_gb(
     return max(phase.total_gb for phase in taken)
 
 
-def fastest_mode(figures: ModelFigures, largest: Clip, available_gb: float) -> Mode:
-    """Return the fastest mode in which the `largest` clip fits, else the smallest one."""
-    for mode in MODES:
+def fastest_mode(
+    figures: ModelFigures,
+    largest: Clip,
+    available_gb: float,
+    weights: Literal["auto"] | Stored = "auto",
+) -> Mode:
+    """Return the fastest mode in which the `largest` clip fits, else the smallest one.
+
+    Args: weights: how the transformer is stored; "auto" takes none that changes the frames.
+    """
+    modes = MODES
+    if weights != "auto":
+        modes = tuple(mode.model_copy(update={"transformer": weights}) for mode in PLACEMENTS)
+    for mode in modes:
         if peak_gb(figures, largest, mode) <= available_gb:
             return mode
-    return MODES[-1]
+    return modes[-1]

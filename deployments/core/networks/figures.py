@@ -43,13 +43,14 @@ class MochiFigures:
     def activations(
         self, clip: Clip, itemsize: int, *, low_vram: bool, conditioned: bool
     ) -> Activations:
-        """Return what each phase takes; the same with `low_vram`, and there are no images."""
+        """Return what each phase takes; `low_vram` decodes in tiles, and there are no images."""
         visual = clip.tokens(MOCHI_FRAMES_PER_LATENT)
+        decode = self.vae.tiled_activation_bytes if low_vram else self.vae.activation_bytes
         return Activations(
             text=self.text_encoder.activation_bytes(MOCHI_TEXT_TOKENS, itemsize),
             encode=None,
             denoise=self.transformer.activation_bytes(visual, MOCHI_TEXT_TOKENS, itemsize),
-            decode=self.vae.activation_bytes(clip.width, clip.height, itemsize),
+            decode=decode(clip.width, clip.height, itemsize),
         )
 
     def work(self, spec: VideoSpec) -> Work:
@@ -62,15 +63,14 @@ class MochiFigures:
         prompts = [MOCHI_TEXT_TOKENS, MOCHI_TEXT_TOKENS if spec.negative_prompt else 0]
         passes = prompts if spec.guidance_scale != 1 else prompts[:1]
         step = sum(self.transformer.flops(visual, tokens) for tokens in passes)
+        decode = self.vae.tiled_flops if spec.low_vram else self.vae.flops
         return Work(
             text_flops=sum(self.text_encoder.flops(tokens) for tokens in prompts),
             encode_flops=0,
             step_flops=step,
             passes=len(passes) * spec.num_inference_steps,
             denoise_flops=step * spec.num_inference_steps,
-            decode_flops=self.vae.flops(
-                clip.width, clip.height, clip.latents(MOCHI_FRAMES_PER_LATENT)
-            ),
+            decode_flops=decode(clip.width, clip.height, clip.latents(MOCHI_FRAMES_PER_LATENT)),
         )
 
 
@@ -155,6 +155,7 @@ class OpenSoraFigures:
 def _counts(
     transformer: MochiTransformer | OpenSoraTransformer, text_encoder: int, vae: int
 ) -> Counts:
+    in_blocks, in_norms = transformer.matrices()
     return Counts(
         text_encoder=text_encoder,
         transformer=transformer.num_parameters(),
@@ -163,6 +164,8 @@ def _counts(
         outside_blocks=transformer.num_outside_blocks(),
         kept_from_fp8=transformer.num_kept_from_fp8(),
         largest_layer=transformer.num_in_largest_layer(),
+        in_blocks=in_blocks,
+        in_norms=in_norms,
     )
 
 

@@ -8,10 +8,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
+from deployments.core.networks.model import Matrices
+
 PATCH_AREA = 4
 FLOAT32 = 4
 # The sampler's own tensors: latents, velocity and predicted latents, of this step and the last.
 LATENTS_HELD = 5
+# With low_vram: tiles of 256 pixels at a distance of 192, four latents at a time.
+TILE_SIDE, TILE_STRIDE, TILE_LATENTS = 256, 192, 4
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,27 @@ class MochiTransformer:
     def num_in_largest_layer(self) -> int:
         """Return the weights of the largest matrix, into a block's feed forward layer."""
         return max(2 * self.width * self._feed_forward, 2 * self.text_embed_dim**2)
+
+    def matrices(self) -> tuple[Matrices, Matrices]:
+        """Return the linear layers in the blocks: those of tokens, and those in norms."""
+        width, text = self.width, self.pooled_projection_dim
+        forward, text_forward = self._feed_forward, self._text_feed_forward
+        visual = Matrices(4 * width**2 + 3 * width * forward, 5 * width + 2 * forward)
+        of_text = Matrices(
+            4 * width * text + 3 * text * text_forward, 3 * width + 2 * text + 2 * text_forward
+        )
+        # The last block's text has no output and no feed forward; see `_absent`.
+        absent = Matrices(text * width + 3 * text * text_forward, 2 * text + 2 * text_forward)
+        depth = self.num_layers
+        return (
+            Matrices(
+                depth * (visual.weights + of_text.weights) - absent.weights,
+                depth * (visual.rows + of_text.rows) - absent.rows,
+            ),
+            Matrices(
+                depth * self._modulation - 3 * width * text, depth * 4 * (width + text) - 3 * text
+            ),
+        )
 
     def _num_norms_in_block(self) -> int:
         biases = 4 * (self.width + self.pooled_projection_dim)
@@ -183,8 +208,23 @@ class MochiAutoencoder:
             positions *= stage.side**2
         return 2 * (total + last * self.out_channels * frames * positions)
 
-    def activation_bytes(self, width: int, height: int, itemsize: int) -> int:
-        """Return the peak of decoding one latent and one frame at a time, whatever the length.
+    def tiled_flops(self, width: int, height: int, latents: int) -> int:
+        """Return the operations of decoding in tiles; sides in pixels."""
+        return sum(
+            self.flops(columns, rows, latents)
+            for rows in tile_sides(height, max(height, width))
+            for columns in tile_sides(width, max(height, width))
+        )
+
+    def tiled_activation_bytes(self, width: int, height: int, itemsize: int) -> int:
+        """Return the peak of decoding in tiles: that of the largest; the rest is on the CPU."""
+        columns = max(tile_sides(width, max(height, width)))
+        rows = max(tile_sides(height, max(height, width)))
+        return self.activation_bytes(columns, rows, itemsize, TILE_LATENTS)
+
+    def activation_bytes(self, width: int, height: int, itemsize: int, latents: int = 1) -> int:
+        """Return the peak of decoding `latents` latents and one frame at a time, whatever the
+        length of the clip.
 
         Alive are two frames of the input of each convolution that was passed; the result of each
         expansion; and in the last stage, at full size, the block's input, its activated form, that
@@ -201,8 +241,9 @@ class MochiAutoencoder:
             expanded += stage.projection // stage.side**2 * share if stage.projection else 0
         borders = 3 * last * ((width + 2) * (height + 2) - pixels)
         working = (1 + 1 + 3 + 3 + 1 + 2) * last
-        # The frames of this latent so far, and those of the last one.
+        # The frames of these latents so far, and those of the last ones.
         frames = (itemsize + FLOAT32) * self.out_channels * _product(self.temporal_expansions)
+        frames *= latents
         per_pixel = itemsize * (carried + expanded + working) + frames
         return round(per_pixel * pixels) + itemsize * borders
 
@@ -231,6 +272,14 @@ class _Stage:
     projection: int
     time: int
     side: int
+
+
+def tile_sides(side: int, longer_side: int) -> list[int]:
+    """Return the lengths of the tiles along a side, as models/tiling.py cuts them; in pixels."""
+    if longer_side <= TILE_SIDE:
+        return [side]
+    starts = range(0, max(1, side - (TILE_SIDE - TILE_STRIDE)), TILE_STRIDE)
+    return [min(TILE_SIDE, side - start) for start in starts]
 
 
 def _resnet_parameters(width: int) -> int:

@@ -46,6 +46,8 @@ class Counts:
         outside_blocks: of the transformer, besides its blocks.
         kept_from_fp8: of the transformer's, those that 8 bits do not suffice for.
         largest_layer: of the transformer's largest matrix.
+        in_blocks: the matrices in the transformer's blocks, but for those of `in_norms`.
+        in_norms: the matrices that modulate the blocks' norms.
     """
 
     text_encoder: int
@@ -55,6 +57,16 @@ class Counts:
     outside_blocks: int
     kept_from_fp8: int
     largest_layer: int
+    in_blocks: "Matrices"
+    in_norms: "Matrices"
+
+
+@dataclass(frozen=True)
+class Matrices:
+    """Some linear layers: the number of weights without biases, and of output channels."""
+
+    weights: int
+    rows: int
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ models/transformers/transformer_flux.py.
 
 from dataclasses import dataclass
 
+from deployments.core.networks.model import Matrices
+
 FLOAT32 = 4
 TIME_CHANNELS = 256
 MLP_RATIO = 4
@@ -66,6 +68,14 @@ class OpenSoraTransformer:
     def num_in_largest_layer(self) -> int:
         """Return the weights of the largest matrix, out of a block of one stream."""
         return (1 + MLP_RATIO) * self.width**2
+
+    def matrices(self) -> tuple[Matrices, Matrices]:
+        """Return the linear layers in the blocks: those of tokens, and those in norms."""
+        width, double, single = self.width, self.num_layers, self.num_single_layers
+        rows = double * 2 * (5 + MLP_RATIO) + single * (4 + MLP_RATIO)
+        norms = double * 2 * 6 + single * 3
+        layers = (2 * double + single) * (4 + 2 * MLP_RATIO) * width**2
+        return Matrices(layers, rows * width), Matrices(norms * width**2, norms * width)
 
     def _num_in_single_block(self) -> int:
         width = self.width

@@ -6,11 +6,15 @@ following convolutions and drops five frames at the very end; short clips differ
 decodes the whole clip at once, so that its memory grows with the number of frames.
 
 Every convolution here is causal in time and remembers the last frames it saw; group normalisation
-is per frame and the decoder has no attention. Decoding in time chunks is therefore exact. The
-modules of the VAE are read, never changed; all state is in the caches of one call.
+is per frame and the decoder has no attention. Decoding in time chunks is therefore exact. In space
+it is not: the normalisation of a tile is that of its own pixels, and its borders see no neighbours.
+The modules of the VAE are read, never changed; all state is in the caches of one call.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +24,37 @@ from torch import nn
 from torch.nn import functional
 
 from deployments.models.convolution import convolve
+from deployments.models.tiling import tile_by_tile
+
+SIDE_PER_LATENT = 8
 
 Caches = dict[str, torch.Tensor]
 """Per convolution, by its path in the decoder: the last frames of its input."""
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """How frames are cut to be decoded in less memory; overlaps are blended.
+
+    Attributes:
+        side: most height and width of a tile, in pixels.
+        stride: distance of neighbouring tiles, in pixels.
+    """
+
+    side: int = 256
+    stride: int = 192
+
+    def __post_init__(self) -> None:
+        if not 0 < self.stride < self.side:
+            raise ValueError(f"stride must be below side, {self.side}: {self.stride}")
+        if self.side % SIDE_PER_LATENT or self.stride % SIDE_PER_LATENT:
+            raise ValueError(f"side and stride must be multiples of {SIDE_PER_LATENT}")
+
+
+# As diffusers 0.42.1 autoencoder_kl_mochi.py cuts them.
+LOW_MEMORY_TILES = Tiles()
+# The caches of all tiles cross the bus once for so many latents.
+LATENTS_PER_TILE = 4
 
 
 @torch.no_grad()
@@ -32,6 +64,7 @@ def decode(
     chunk_latents: int = 1,
     *,
     frames_per_pass: int | None = None,
+    tiles: Tiles | None = None,
 ) -> Iterator[torch.Tensor]:
     """Yield the clip's frames in order, one run of frames for each `chunk_latents` latents.
 
@@ -41,19 +74,54 @@ def decode(
         chunk_latents: latents decoded together. Memory grows with it, and not with T.
         frames_per_pass: see `decode_chunk`. 1 nearly halves the full-size decoder's memory (from
             18.3 to 10.2 kB a pixel, counted on the meta device); on a CPU it takes longer.
+        tiles: the memory is that of one tile, whatever the size of a frame: the caches of the
+            others rest on the CPU. None, and frames that fit into one tile, are exact.
 
     Yields:
         (1, 3, t, 8h, 8w), float32 in about [-1, 1]; t is 6 * chunk_latents, 5 less in the first
-        run, which holds one frame for the first latent.
+        run, which holds one frame for the first latent. On the CPU where there are several tiles.
     """
     if latents.ndim != 5 or latents.shape[0] != 1 or latents.shape[2] == 0:
         raise ValueError(f"latents must be (1, C, T, h, w), got {tuple(latents.shape)}")
     if chunk_latents < 1:
         raise ValueError(f"chunk_latents must be at least 1, got {chunk_latents}")
     latents = latents.to(vae.dtype)
+    if tiles is not None and max(latents.shape[3:]) * SIDE_PER_LATENT > tiles.side:
+        by_tile: defaultdict[int, Caches] = defaultdict(dict)
+        for chunk in latents.split(chunk_latents, dim=2):
+            yield _decode_tiles(vae, chunk, by_tile, frames_per_pass, tiles)
+        return
     caches: Caches = {}
     for chunk in latents.split(chunk_latents, dim=2):
         yield decode_chunk(vae.decoder, chunk, caches, frames_per_pass).float()
+
+
+def _decode_tiles(
+    vae: AutoencoderKLMochi,
+    latents: torch.Tensor,
+    by_tile: defaultdict[int, Caches],
+    frames_per_pass: int | None,
+    tiles: Tiles,
+) -> torch.Tensor:
+    """Decode the next latents of a clip tile by tile; `by_tile` are the caches of each."""
+
+    def decode_tile(tile: torch.Tensor, number: int) -> torch.Tensor:
+        caches = by_tile[number]
+        _move(caches, vae.device)
+        frames = decode_chunk(vae.decoder, tile, caches, frames_per_pass).float().cpu()
+        _move(caches, torch.device("cpu"))
+        return frames
+
+    side, stride = tiles.side // SIDE_PER_LATENT, tiles.stride // SIDE_PER_LATENT
+    wholes = tile_by_tile(
+        decode_tile, latents, side, stride, Fraction(SIDE_PER_LATENT), skip_covered=True
+    )
+    return next(whole for whole in wholes if whole is not None)
+
+
+def _move(caches: Caches, device: torch.device) -> None:
+    for name, past in caches.items():
+        caches[name] = past.to(device)
 
 
 def decode_chunk(

@@ -9,7 +9,7 @@ B clips, T latent frames of n = 4 (T - 1) + 1 frames, H x W pixels, h = H / 8, w
 are scaled: the encoder's mean times `scaling_factor`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -19,6 +19,8 @@ import torch
 from diffusers import AutoencoderKLHunyuanVideo
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from PIL import Image
+
+from deployments.models.tiling import tile_by_tile
 
 FRAMES_PER_LATENT, SIDE_PER_LATENT = 4, 8
 
@@ -106,8 +108,12 @@ def encode_frames(
         raise ValueError(f"frames must be (B, 3, 4k + 1, H, W), got {tuple(frames.shape)}")
     if frames.shape[3] % SIDE_PER_LATENT or frames.shape[4] % SIDE_PER_LATENT:
         raise ValueError(f"H and W must be multiples of 8, got {tuple(frames.shape[3:])}")
-    tiles = _tile_by_tile(
-        vae, _encode_tile, frames, tiling.side, tiling.side_stride, Fraction(1, SIDE_PER_LATENT)
+    tiles = tile_by_tile(
+        lambda tile, _: _encode_tile(vae, tile),
+        frames,
+        tiling.side,
+        tiling.side_stride,
+        Fraction(1, SIDE_PER_LATENT),
     )
     moments = next(whole for whole in tiles if whole is not None)
     mean, _ = moments.chunk(2, dim=1)
@@ -144,8 +150,8 @@ def decode(
     overlap = nothing
     for part, is_first, kept in _parts_in_time(latents, tiling):
         frames = nothing
-        for whole in _tile_by_tile(
-            vae, _decode_tile, part, side, stride, Fraction(SIDE_PER_LATENT)
+        for whole in tile_by_tile(
+            lambda tile, _: _decode_tile(vae, tile), part, side, stride, Fraction(SIDE_PER_LATENT)
         ):
             if whole is None:
                 yield nothing
@@ -187,55 +193,6 @@ def _parts_in_time(
         left = num_frames - (FRAMES_PER_LATENT * start + 1)
         part = latents[:, :, start : start + length + 1]
         yield part, False, min(tiling.frames_stride, left)
-
-
-def _tile_by_tile(
-    vae: AutoencoderKLHunyuanVideo,
-    network: Callable[[AutoencoderKLHunyuanVideo, torch.Tensor], torch.Tensor],
-    inputs: torch.Tensor,
-    side: int,
-    stride: int,
-    factor: Fraction,
-) -> Iterator[torch.Tensor | None]:
-    """Yield None after each tile but the last, then the blended whole.
-
-    Cut as by diffusers 0.42.1 autoencoder_kl_hunyuan_video.py (tiled_decode, tiled_encode), with
-    its own blending.
-
-    Args:
-        vae: blends, and is handed to `network`.
-        network: turns a tile into its result.
-        inputs: (B, C, T, height, width).
-        side: most height and width of a tile of `inputs`.
-        stride: distance of neighbouring tiles of `inputs`.
-        factor: side of a result by side of its input.
-    """
-    height, width = inputs.shape[3:]
-    if max(height, width) <= side:
-        yield network(vae, inputs)
-        return
-    blend, kept = int((side - stride) * factor), int(stride * factor)
-    above: list[torch.Tensor] = []
-    rows = []
-    for top in range(0, height, stride):
-        row: list[torch.Tensor] = []
-        bottoms: list[torch.Tensor] = []
-        right = inputs
-        for column, left in enumerate(range(0, width, stride)):
-            if top or left:
-                yield None
-            tile = network(vae, inputs[..., top : top + side, left : left + side])
-            if above:
-                tile = vae.blend_v(above[column], tile, blend)
-            if row:
-                tile = vae.blend_h(right, tile, blend)
-            right = tile[..., -blend:]
-            # A copy, so that the row's tiles are freed once they are joined.
-            bottoms.append(tile[..., -blend:, :].clone())
-            row.append(tile[..., :kept, :kept])
-        above = bottoms
-        rows.append(torch.cat(row, dim=-1))
-    yield torch.cat(rows, dim=-2)
 
 
 # As the VAE's own `encode` and `decode`: brings its weights back where a pipeline offloads them.
