@@ -16,9 +16,11 @@ from deployments.core.events import BackendEvent, Decoded, Notice, PhaseBegan, S
 from deployments.core.memory import Placement
 from deployments.core.networks.figures import MochiFigures
 from deployments.core.networks.model import Clip
+from deployments.core.qualities import Reuse, draft_notice, fast_notice
 from deployments.core.spec import ModelCard, VideoSpec
 from deployments.device_memory import memory_of
 from deployments.ladder import Attempt
+from deployments.loras import Loras
 from deployments.placement import PlacedJob, Placer, use_threads
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 FRAME_STEP = 6
 LATENT_CHANNELS, LATENT_SIDE = 12, 8
 TRUNCATED = "The {name} is longer than the 256 tokens that Mochi reads; its end was left out."
+IN_TILES = "low_vram: the frames were decoded in tiles, which changes them a little."
 
 
 class Mochi:
@@ -99,7 +102,10 @@ class Mochi:
         self._checkpoint, self._device = checkpoint, device
         self._card = self.card(config, checkpoint)
         device_memory = memory_of(device, config.memory_fraction)
-        self._placer = Placer(config.name, device, ("text_encoder",), device_memory)
+        self._loras = Loras(config.loras_dir)
+        self._placer = Placer(
+            config.name, device, ("text_encoder",), device_memory, self._loras, config.weights
+        )
         self._parts: MochiParts
         self._prompts: PromptEncoder
 
@@ -120,7 +126,12 @@ class Mochi:
         loading.MOCHI.check_folder(local_folder(source))
         largest = Clip.largest(generation.native_area, generation.max_frames)
         self._placer.plan(self.figures(self._checkpoint), largest)
-        self._parts = loading.load(source, self._device, on_cpu=self._placer.on_cpu)
+        self._parts = loading.load(
+            source,
+            self._device,
+            on_cpu=self._placer.on_cpu,
+            weights=self._placer.mode.transformer,
+        )
         self._prompts = PromptEncoder(
             self._parts.tokenizer,
             self._parts.text_encoder,
@@ -153,7 +164,10 @@ class Mochi:
         """
         with self._placer.job(spec, self._card, self._parts) as job:
             yield PhaseBegan("text")
+            yield from self._placer.notices()
             positive, negative = yield from job.run("text", self._read, spec)
+            if spec.quality == "draft":
+                yield Notice(draft_notice(spec, self._card))
             yield PhaseBegan("denoise")
             latents = yield from job.run("denoise", self._denoise, spec, positive, negative)
             yield PhaseBegan("decode")
@@ -175,34 +189,56 @@ class Mochi:
         self, job: PlacedJob, spec: VideoSpec, positive: "torch.Tensor", negative: "torch.Tensor"
     ) -> "Attempt[torch.Tensor]":
         from deployments.models.mochi1.sampling import denoise, initial_noise
+        from deployments.models.step_cache import step_cache
 
         num_latents = (spec.generated_frames - 1) // FRAME_STEP + 1
         height, width = spec.generated_height // LATENT_SIDE, spec.generated_width // LATENT_SIDE
         latents = initial_noise(spec.seed, (1, LATENT_CHANNELS, num_latents, height, width))
+        transformer = job.take("transformer")
         steps = denoise(
-            job.take("transformer"),
+            transformer,
             latents,
             positive,
             negative,
             _sigmas(self._checkpoint.generation, spec.num_inference_steps),
             spec.guidance_scale,
         )
-        with closing(steps):
+        with (
+            self._loras.active(spec.loras, transformer),
+            step_cache(transformer, spec.fast_threshold) as cache,
+            closing(steps),
+        ):
             for state in steps:
                 latents = state.latents
                 yield Step(state.step, spec.num_inference_steps)
+        if spec.quality == "fast":
+            yield Notice(fast_notice(spec, Reuse(cache.passes, cache.reused)))
         return latents
 
     def _decode(self, job: PlacedJob, spec: VideoSpec, latents: "torch.Tensor") -> "Attempt[None]":
-        from deployments.models.mochi1.decode import decode, denormalise, to_uint8
+        from deployments.models.mochi1.decode import (
+            LATENTS_PER_TILE,
+            LOW_MEMORY_TILES,
+            decode,
+            denormalise,
+            to_uint8,
+        )
 
         vae = job.take("vae")
+        tiles = LOW_MEMORY_TILES if spec.low_vram else None
+        if tiles and max(spec.generated_width, spec.generated_height) > tiles.side:
+            yield Notice(IN_TILES)
         # One frame at a time takes the least memory, which counts on the GPU.
         frames_per_pass = None if self._device == "cpu" else 1
         first_frame = 0
-        with closing(
-            decode(vae, denormalise(vae, latents), frames_per_pass=frames_per_pass)
-        ) as runs:
+        runs = decode(
+            vae,
+            denormalise(vae, latents),
+            LATENTS_PER_TILE if spec.low_vram else 1,
+            frames_per_pass=frames_per_pass,
+            tiles=tiles,
+        )
+        with closing(runs):
             for run in runs:
                 frames = to_uint8(run[:, :, : spec.num_frames - first_frame])
                 yield Decoded(frames, first_frame)

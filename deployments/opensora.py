@@ -20,9 +20,11 @@ from deployments.core.events import BackendEvent, Decoded, Notice, PhaseBegan, S
 from deployments.core.memory import Placement
 from deployments.core.networks.figures import OpenSoraFigures
 from deployments.core.networks.model import Clip
+from deployments.core.qualities import Reuse, draft_notice, fast_notice
 from deployments.core.spec import MAX_FRAMES, MAX_SEED, ModelCard, VideoSpec
 from deployments.device_memory import memory_of
 from deployments.ladder import Attempt
+from deployments.loras import Loras
 from deployments.placement import PlacedJob, Placer, use_threads
 
 if TYPE_CHECKING:
@@ -101,7 +103,10 @@ class OpenSora:
         self._checkpoint, self._device = checkpoint, device
         self._card = self.card(config, checkpoint)
         device_memory = memory_of(device, config.memory_fraction)
-        self._placer = Placer(config.name, device, TEXT_PARTS, device_memory)
+        self._loras = Loras(config.loras_dir)
+        self._placer = Placer(
+            config.name, device, TEXT_PARTS, device_memory, self._loras, config.weights
+        )
         self._parts: OpenSoraParts
         self._prompts: PromptEncoder
 
@@ -122,7 +127,12 @@ class OpenSora:
         loading.OPENSORA.check_folder(local_folder(source))
         largest = Clip.largest(generation.native_area, generation.max_frames)
         self._placer.plan(self.figures(self._checkpoint), largest)
-        parts = loading.load(source, self._device, on_cpu=self._placer.on_cpu)
+        parts = loading.load(
+            source,
+            self._device,
+            on_cpu=self._placer.on_cpu,
+            weights=self._placer.mode.transformer,
+        )
         self._parts = parts
         self._prompts = PromptEncoder(
             parts.tokenizer,
@@ -159,16 +169,19 @@ class OpenSora:
         """
         with self._placer.job(spec, self._card, self._parts) as job:
             yield PhaseBegan("text")
+            yield from self._placer.notices()
             positive, negative = yield from job.run("text", self._read, spec)
+            if spec.quality == "draft":
+                yield Notice(draft_notice(spec, self._card))
             start = None if image is None else _read_image(image, spec)
-            first_frame = 0
+            first_frame, made = 0, Reuse()
             for segment in range(spec.segments):
                 yield PhaseBegan("denoise")
                 first = None
                 if start is not None:
                     first = yield from job.run("encode", self._encode, start)
                 latents = yield from job.run(
-                    "denoise", self._denoise, spec, segment, positive, negative, first
+                    "denoise", self._denoise, spec, segment, positive, negative, first, made
                 )
                 yield PhaseBegan("decode")
                 # Every segment but the first begins with the frame that the last one ended with.
@@ -177,6 +190,8 @@ class OpenSora:
                     "decode", self._decode, spec, latents, first_frame, repeated
                 )
                 first_frame += spec.generated_frames - repeated
+            if spec.quality == "fast":
+                yield Notice(fast_notice(spec, made))
 
     def _read(
         self, job: PlacedJob, spec: VideoSpec
@@ -209,17 +224,23 @@ class OpenSora:
         positive: "TextEmbedding",
         negative: "TextEmbedding",
         first: "torch.Tensor | None",
+        made: Reuse,
     ) -> "Attempt[torch.Tensor]":
-        """Return the latents of one segment; `first` are those of its first frame, if given."""
+        """Return the latents of one segment; `first` are those of its first frame, if given.
+
+        Args: made: its passes are added to this.
+        """
         from deployments.models.opensora.sampling import denoise, initial_noise
         from deployments.models.opensora.schedule import Guidance, flow_shift, timesteps
+        from deployments.models.step_cache import step_cache
 
         num_latents = (spec.generated_frames - 1) // FRAME_STEP + 1
         height, width = spec.generated_height // LATENT_SIDE, spec.generated_width // LATENT_SIDE
         one_frame = Clip(spec.generated_width, spec.generated_height, 1)
         seed = (spec.seed + segment) % (MAX_SEED + 1)
+        transformer = job.take("transformer")
         steps = denoise(
-            job.take("transformer"),
+            transformer,
             initial_noise(seed, (1, LATENT_CHANNELS, num_latents, height, width)),
             positive,
             negative,
@@ -229,11 +250,16 @@ class OpenSora:
             Guidance(spec.guidance_scale, self._checkpoint.generation.image_guidance_scale),
             first=first,
         )
-        with closing(steps):
+        with (
+            self._loras.active(spec.loras, transformer),
+            step_cache(transformer, spec.fast_threshold) as cache,
+            closing(steps),
+        ):
             for state in steps:
                 latents = state.latents
                 done = segment * spec.num_inference_steps + state.step
                 yield Step(done, spec.total_steps)
+        made.add(cache.passes, cache.reused)
         return latents
 
     def _decode(
