@@ -22,6 +22,7 @@ from deployments.core.checkpoints import choose_checkpoint
 from deployments.core.events import Decoded, Frames
 from deployments.core.spec import VideoRequest, VideoSpec, resolve
 from deployments.encoder import Encoder
+from deployments.frame_refs import FrameRefs
 from deployments.job_run import encode_order
 from deployments.mochi import Mochi
 
@@ -52,8 +53,12 @@ class Plain:
     async def _make(self, spec: VideoSpec, path: Path) -> None:
         outputs.hold(path.parent, path.name)
         order = encode_order(path.stem, path, spec, self._config.encoder)
-        chunks = [e.frames for e in self._mochi.generate(spec) if isinstance(e, Decoded)]
-        await Encoder().encode(order, [_ready(chunk) for chunk in chunks])
+        source = FrameRefs()
+        for event in self._mochi.generate(spec):
+            if isinstance(event, Decoded):
+                source.add(_ready(event.frames))
+        source.complete()
+        await Encoder().encode(order, source)
 
 
 async def _ready(frames: Frames) -> Frames:

@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,8 +25,11 @@ def shipped_config(folder: Path) -> ServiceConfig:
 
 
 @contextmanager
-def running_graph() -> Iterator[str]:
-    """Start a cluster and the graph; yields its URL when every model is ready."""
+def running_graph(backends: Mapping[str, str] | None = None) -> Iterator[str]:
+    """Start a cluster and the graph; yields its URL when every model is ready.
+
+    Args: backends: modules in place of a model's own, by its name.
+    """
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     import ray
     from ray import serve
@@ -39,6 +42,11 @@ def running_graph() -> Iterator[str]:
         http = {"host": "127.0.0.1", "port": port}
         serve.start(proxy_location="HeadOnly", http_options=http)
         config = shipped_config(Path(folder))
+        models = tuple(
+            model.model_copy(update={"backend": (backends or {}).get(model.name, model.backend)})
+            for model in config.models
+        )
+        config = config.model_copy(update={"models": models})
         serve.run(serve_app.build(config), name="video", route_prefix="/")
         url = f"http://127.0.0.1:{port}"
         wait_until_ready(url, len(config.models))

@@ -25,8 +25,10 @@ from deployments.core.wanted import why_late, why_unwanted
 from deployments.disk_room import DiskRoom
 from deployments.fleet import Fleet
 from deployments.forecast import Forecast
+from deployments.frame_refs import FramesUnknown
 from deployments.job_run import Db, EncoderClient, JobRun, ModelClient, OwnershipLost
-from deployments.lost import cause_of, is_dead, is_lost
+from deployments.latest_previews import LatestPreviews
+from deployments.lost import cause_of, is_lost
 from deployments.turns import Turns
 
 LEASE_S, RENEW_EVERY_S = 10.0, 3.0
@@ -62,6 +64,7 @@ class Dispatcher:
         self.fleet = Fleet({model.name: model.num_replicas for model in config.models})
         self.forecast = Forecast(config, cards, self.fleet)
         self.turns = Turns(cards, self.fleet, store=store, db=db)
+        self.previews = LatestPreviews()
         self._loops = [
             asyncio.create_task(_keep(self._dispatch, DISPATCH_EVERY_S, self._changed)),
             asyncio.create_task(_keep(self._tend_leases, RENEW_EVERY_S, asyncio.Event())),
@@ -121,7 +124,8 @@ class Dispatcher:
         return found
 
     async def _fail_waiting(self, job: Job, error: VideoServiceError) -> None:
-        await self._db(self._store.fail_queued, job.id, error.code, str(error))
+        if await self._db(self._store.fail_queued, job.id, error.code, str(error)):
+            await self._discard(job.file_name)
         self._announce(job.id)
 
     async def _start(self, job: Job, spec: VideoSpec) -> None:
@@ -144,6 +148,7 @@ class Dispatcher:
             config=self._config,
             forecast=self.forecast,
             on_change=partial(self._announce, job.id),
+            on_preview=partial(self.previews.show, job.id, job.caller),
         )
         self.turns.began(job, name)
         task = asyncio.create_task(self._run(job, name, run), name=job.id)
@@ -168,9 +173,7 @@ class Dispatcher:
         job_id = job.id
         try:
             if not await run.adopt(self._encoder):
-                refs = await run.generate(self._models[name])
-                self._free(job_id)
-                await run.encode(self._encoder, refs)
+                await run.make(self._models[name], self._encoder, partial(self._free, job_id))
             logger.info("video_id=%s: completed", job_id)
         except OwnershipLost:
             logger.warning("video_id=%s: another owner took the job over", job_id)
@@ -178,7 +181,10 @@ class Dispatcher:
             await self._end_stopped(job_id, run)
         except Exception as error:  # noqa: BLE001  a job ends here, and _end_failed logs it
             others = [other for other in job.candidates if self._may_take(other, name)]
-            if isinstance(cause_of(error), InsufficientVram) and run.refusable and others:
+            if isinstance(cause_of(error), FramesUnknown):
+                # The encoder asks our successor already: this replica is about to be closed.
+                await self._end_stopped(job_id, run)
+            elif isinstance(cause_of(error), InsufficientVram) and run.refusable and others:
                 await self._hand_on(job, name, others, cause_of(error))
             else:
                 await self._end_failed(job_id, run, error)
@@ -192,6 +198,7 @@ class Dispatcher:
         if self._runs.get(job_id) is task:
             del self._runs[job_id]
             self.forecast.ended(job_id)
+            self.previews.ended(job_id)
             self._free(job_id)
         self._announce(job_id)
 
@@ -227,8 +234,9 @@ class Dispatcher:
         error = cause_of(raised)
         if is_lost(error):
             logger.warning("video_id=%s: lost to %r", job_id, error)
-            if is_dead(error):
-                self.fleet.forget(run.replica_id)
+            # Also when it was the encoder that told of it, as frames die with their model. One that
+            # lives is back with its next report.
+            self.fleet.forget(run.replica_id)
             await self._requeue_or_give_up(job_id, self._owner)
         elif isinstance(error, VideoServiceError):
             logger.warning("video_id=%s: failed, %s: %s", job_id, error.code, error)
@@ -256,9 +264,13 @@ class Dispatcher:
         """Write a running job's last state; of its file, made or in the making, nothing stays."""
         job = await self._db(self._store.get, job_id)
         failed = await self._db(self._store.fail, job_id, job_owner, error.code, str(error))
-        if failed and job.file_name:
+        if failed:
+            await self._discard(job.file_name)
+
+    async def _discard(self, name: str | None) -> None:
+        if name is not None:
             folder = Path(self._config.outputs_dir)
-            await self._db(housekeeping.discard, folder, self._store, job.file_name)
+            await self._db(housekeeping.discard, folder, self._store, name)
 
     async def _has_file(self, job: Job) -> bool:
         """Whether the job's video is there: its owner died before it could say so."""

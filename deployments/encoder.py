@@ -1,5 +1,9 @@
-"""The encoder: frames of one job in; out come a verified MP4 at its final path, a poster and a
-contact sheet.
+"""The encoder: frames of one job in, as its model decodes them; out come a verified MP4 at its
+final path, a poster and a contact sheet.
+
+Several jobs may be open at once, as one whose model decodes slowly must not keep another's file
+out. They take turns at the work, chunk by chunk, so that no more of it is done at a time than there
+are CPUs for; one that waits for its model has an ffmpeg that sleeps.
 
 A plain class that becomes a deployment elsewhere. Never imports torch, and knows of Ray only that a
 reference to frames can be awaited.
@@ -8,7 +12,7 @@ reference to frames can be awaited.
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import AsyncIterable, Awaitable
 from pathlib import Path
 
 from deployments import metrics
@@ -21,6 +25,9 @@ from deployments.core.mp4_boxes import Mp4Info
 from deployments.core.part_file import PartFile
 from deployments.core.previews import Previews
 
+FrameSource = AsyncIterable[Awaitable[Frames]]
+"""References in the order of the clip, as they come; each gives uint8 (T, H, W, 3)."""
+
 
 class Encoder:
     """Makes the files of jobs."""
@@ -30,20 +37,22 @@ class Encoder:
         stuck_after_s: ffmpeg is killed when it makes no progress for so long.
         """
         self._stuck_after_s = stuck_after_s
+        cpus = len(os.sched_getaffinity(0))
+        self._turns = asyncio.Semaphore(max(1, cpus // mp4.THREADS))
 
-    async def encode(self, order: EncodeOrder, refs: Sequence[Awaitable[Frames]]) -> EncodedVideo:
-        """Write the frames behind `refs` to `order.path`, verify the file and return its facts.
+    async def encode(self, order: EncodeOrder, source: FrameSource) -> EncodedVideo:
+        """Write the frames of `source` to `order.path`, verify the file and return its facts.
 
         The file appears at its path complete or not at all, and its pictures before it; a failure,
         a cancel or a crash leaves nothing behind for longer than until the next start. The same
         order again is safe: when its verified file is already there, because only the answer was
         lost, it is returned.
 
-        Args: refs: in order; each gives uint8 (T, H, W, 3) at the source size.
+        Args: source: read to its end; its frames have the source size.
         Raises:
             EncodingFailed: the file could not be made.
-            Exception: whatever a reference raises goes up unchanged, so that jobs can tell frames
-                lost with their model from a failed encode.
+            Exception: whatever the source or a reference raises goes up unchanged, so that jobs can
+                tell frames lost with their model from a failed encode.
         """
         began = time.monotonic()
         final = Path(order.path)
@@ -52,15 +61,13 @@ class Encoder:
                 info = await self._verify(order, final)
                 await asyncio.to_thread(outputs.release, final.parent, final.name)
             else:
-                info = await self._make(order, final, refs)
+                info = await self._make(order, final, source)
             elapsed_s = time.monotonic() - began
             logger.info("%s, %d bytes, encoded in %.1f s", final.name, info.size_bytes, elapsed_s)
         metrics.FRAMES_ENCODED.add(order.num_frames)
         return EncodedVideo(path=order.path, size_bytes=info.size_bytes, elapsed_s=elapsed_s)
 
-    async def _make(
-        self, order: EncodeOrder, final: Path, refs: Sequence[Awaitable[Frames]]
-    ) -> Mp4Info:
+    async def _make(self, order: EncodeOrder, final: Path, source: FrameSource) -> Mp4Info:
         settings = mp4.Mp4Settings(
             source_width=order.source_width,
             source_height=order.source_height,
@@ -78,11 +85,13 @@ class Encoder:
             async with mp4.Mp4Writer(
                 part.path, settings, stuck_after_s=self._stuck_after_s, pass_fds=(part.fileno(),)
             ) as writer:
-                for ref in refs:
+                async for ref in source:
                     frames = await ref
-                    await writer.write(frames)
-                    await asyncio.to_thread(previews.look, frames)
-                await writer.finish()
+                    async with self._turns:
+                        await writer.write(frames)
+                        await asyncio.to_thread(previews.look, frames)
+                async with self._turns:
+                    await writer.finish()
             info = await self._verify(order, part.path)
             if not await _publish(part, final, previews):
                 # Another replica was given the same order and was faster.
@@ -90,15 +99,16 @@ class Encoder:
         return info
 
     async def _verify(self, order: EncodeOrder, path: Path) -> Mp4Info:
-        return await mp4.verify(
-            path,
-            width=order.width,
-            height=order.height,
-            num_frames=order.num_frames,
-            fps=order.fps,
-            comment=order.comment,
-            stuck_after_s=self._stuck_after_s,
-        )
+        async with self._turns:
+            return await mp4.verify(
+                path,
+                width=order.width,
+                height=order.height,
+                num_frames=order.num_frames,
+                fps=order.fps,
+                comment=order.comment,
+                stuck_after_s=self._stuck_after_s,
+            )
 
 
 async def _publish(part: PartFile, final: Path, previews: Previews) -> bool:

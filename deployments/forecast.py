@@ -7,9 +7,9 @@ do the work (`fleet`).
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from deployments.core.config import EncoderConfig, ServiceConfig
+from deployments.core.config import ServiceConfig
 from deployments.core.errors import VideoServiceError
 from deployments.core.estimates import Amount, Estimates, Expected, Setting, Timing, amounts
 from deployments.core.job_table import Job
@@ -39,7 +39,7 @@ class Forecast:
 
     def __init__(self, config: ServiceConfig, cards: Mapping[str, ModelCard], fleet: Fleet) -> None:
         self._cards, self._fleet = cards, fleet
-        self._encoder = _encoder_setting(config.encoder)
+        self._encoder = config.encoder
         self._store = TimingStore(config.resolved_database_url)
         self._estimates = Estimates(self._store.load())
         self._paces: dict[str, Pace] = {}
@@ -76,7 +76,8 @@ class Forecast:
     def encoded(self, pace: Pace) -> list[Timing]:
         """Learn from a run whose file has been written."""
         amount: Amount = amounts(pace.spec)["encode"]
-        return [self._estimates.learn(self._encoder, amount, pace.seconds("encode"))]
+        setting = self._encoder_setting(pace.spec)
+        return [self._estimates.learn(setting, amount, pace.seconds("encode"))]
 
     def save(self, timings: Iterable[Timing]) -> None:
         """Keep what was learnt, for the next start. Blocks."""
@@ -164,15 +165,16 @@ class Forecast:
         return Wait(_known(start), _known(start + busy + _sum(expected.encode)))
 
     def _expected(self, spec: VideoSpec) -> Expected:
-        return self._estimates.expect(self._setting(spec), self._encoder, spec)
+        return self._estimates.expect(self._setting(spec), self._encoder_setting(spec), spec)
 
     def _setting(self, spec: VideoSpec) -> Setting:
         return Setting(spec.model, spec.checkpoint, self._fleet.device(spec.model))
 
-
-def _encoder_setting(config: EncoderConfig) -> Setting:
-    """Return what an encode's seconds depend on: the same for all models."""
-    return Setting("encoder", f"{config.preset} crf {config.crf}", "cpu")
+    def _encoder_setting(self, spec: VideoSpec) -> Setting:
+        """Return what the seconds of an encode after the last frame depend on: also on how fast the
+        frames came, so the model and its device count too."""
+        model, encoder = self._setting(spec), self._encoder
+        return replace(model, checkpoint=f"{model.checkpoint}, {encoder.preset} crf {encoder.crf}")
 
 
 def _sum(*parts: float | None) -> float:

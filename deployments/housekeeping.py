@@ -55,6 +55,12 @@ class Housekeeping:
             outputs.remove(self._folder, job.file_name)
         return self._store.delete(job_id)
 
+    def discard_unfinished(self, job_id: str) -> None:
+        """Remove what an earlier run of a job has left that failed while it waited for the next."""
+        job = self._store.get(job_id)
+        if job is not None and job.status == "failed" and job.file_name:
+            discard(self._folder, self._store, job.file_name)
+
     def expired(self) -> list[str]:
         """Return the jobs that the rules no longer keep, those that ended first in front.
 

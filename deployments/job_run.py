@@ -1,19 +1,20 @@
-"""One run of one job: drive the model, hand its frames to the encoder, write what happens to the
-row.
+"""One run of one job: drive the model, hand its frames to the encoder as they come, write what
+happens to the row.
 
 The frames never come here: only their references do, and they are held until the file is verified,
 so an encoder that dies costs no GPU time.
 """
 
+import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from datetime import datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from deployments import metrics
 from deployments.core import outputs
@@ -27,6 +28,7 @@ from deployments.core.events import (
     Notice,
     Phase,
     PhaseBegan,
+    Preview,
     Started,
     Step,
 )
@@ -34,11 +36,14 @@ from deployments.core.job_store import Job, JobStore
 from deployments.core.log import logger
 from deployments.core.spec import VideoSpec
 from deployments.forecast import Forecast
+from deployments.frame_refs import FrameRefs
 from deployments.lost import is_dead
 
 ENCODE_ATTEMPTS = 3
 
 Db = Callable[..., Awaitable[Any]]
+A = TypeVar("A")
+B = TypeVar("B")
 
 
 class ModelClient(Protocol):
@@ -53,7 +58,7 @@ class ModelClient(Protocol):
 class EncoderClient(Protocol):
     """The encoder deployment, as a run sees it."""
 
-    async def encode(self, order: EncodeOrder, refs: list[Any]) -> EncodedVideo:
+    async def encode(self, order: EncodeOrder, source: FrameRefs) -> EncodedVideo:
         """See `Encoder.encode`; cancelling stops ffmpeg and removes the partial file."""
 
 
@@ -75,10 +80,11 @@ class JobRun:
         config: ServiceConfig,
         forecast: Forecast,
         on_change: Callable[[], None],
+        on_preview: Callable[[Preview], None],
     ) -> None:
         self._job, self._spec, self._owner = job, spec, owner
         self._db, self._store, self._config = db, store, config
-        self._forecast, self._on_change = forecast, on_change
+        self._forecast, self._on_change, self._on_preview = forecast, on_change, on_preview
         self._pace = forecast.began(job.id, spec)
         self._notices: list[str] = []
         self._best = job.progress
@@ -96,50 +102,69 @@ class JobRun:
         name, folder = self._job.file_name, Path(self._config.outputs_dir)
         if name is None or not await self._db((folder / name).is_file):
             return False
+        nothing = FrameRefs()
+        nothing.complete()
+        await self._progress("encode")
         try:
-            await self.encode(encoder, [])
+            await self._finish(await self._encode(encoder, nothing))
         except EncodingFailed as unlike:  # made by another version, or damaged since
             logger.warning("video_id=%s: %s is made again: %s", self._job.id, name, unlike)
             await self._db(outputs.remove, folder, name)
             return False
         return True
 
-    async def generate(self, model: ModelClient) -> list[Any]:
-        """Run the model to its end and return the references to all frames, in order."""
-        refs: list[Any] = []
+    async def make(
+        self, model: ModelClient, encoder: EncoderClient, on_generated: Callable[[], None]
+    ) -> None:
+        """Run the model, have its frames written as they come, and mark the job completed.
+
+        Args: on_generated: called when the model is done; the encoder may not be.
+        """
+        source = FrameRefs()
+        _, video = await _both(
+            self._generate(model, source, on_generated), self._encode(encoder, source)
+        )
+        await self._finish(video)
+
+    async def _generate(
+        self, model: ModelClient, source: FrameRefs, on_generated: Callable[[], None]
+    ) -> None:
         image = await self._image()
         # Closed at once, not when it is collected: closing is what stops the model.
         async with aclosing(model.generate(self._job.id, self._owner, self._spec, image)) as events:
             async for event in events:
                 if isinstance(event, FramesStored):
-                    refs.append(event.ref)
+                    source.add(event.ref)
                     self._pace.frames_done(event.num_frames, time.monotonic())
                     await self._progress("decode")
                 else:
                     await self._note(event)
         if (frames := self._pace.frames) != self._spec.num_frames:
             raise GenerationFailed(f"{frames} of {self._spec.num_frames} frames came back")
-        return refs
+        source.complete()
+        on_generated()
+        await self._progress("encode")
+        await self._db(self._forecast.save, self._forecast.generated(self._pace))
 
-    async def encode(self, encoder: EncoderClient, refs: list[Any]) -> None:
-        """Make the file, verified and in its place, and mark the job completed.
+    async def _encode(self, encoder: EncoderClient, source: FrameRefs) -> EncodedVideo:
+        """Have the file made, verified and in its place, from the first frames on.
 
         A lost encoder is tried again with the same frames; frames lost with their model are not
         here to be had, so that error goes up.
         """
-        await self._progress("encode")
-        if self._pace.generated:
-            await self._db(self._forecast.save, self._forecast.generated(self._pace))
+        await source.begun()
         order = await self._order()
-        for attempt in range(1, ENCODE_ATTEMPTS + 1):
+        for _ in range(1, ENCODE_ATTEMPTS):
             try:
-                done = await encoder.encode(order, refs)
-                break
+                return await encoder.encode(order, source)
             except Exception as error:
-                if attempt == ENCODE_ATTEMPTS or not is_dead(error):
+                if not is_dead(error):
                     raise
                 logger.warning("video_id=%s: encoder lost, trying again", self._job.id)
-        await self._owned(self._store.finish, done.size_bytes)
+        return await encoder.encode(order, source)
+
+    async def _finish(self, video: EncodedVideo) -> None:
+        await self._owned(self._store.finish, video.size_bytes)
         self._pace.enter("saved", time.monotonic())
         if self._pace.generated:
             await self._db(self._forecast.save, self._forecast.encoded(self._pace))
@@ -154,6 +179,9 @@ class JobRun:
         elif isinstance(event, Step):
             self._pace.step_done(event.step, time.monotonic())
             await self._progress("denoise")
+        elif isinstance(event, Preview):
+            self._on_preview(event)
+            self._on_change()
         elif isinstance(event, Notice):
             self._notices.append(event.text)
             await self._owned(self._store.add_notices, self._notices)
@@ -199,6 +227,22 @@ class JobRun:
             outputs.release(folder, name)
             return None
         return name
+
+
+async def _both(first: Coroutine[Any, Any, A], second: Coroutine[Any, Any, B]) -> tuple[A, B]:
+    """Run both to their ends. Where one fails, or this call is cancelled, the others are stopped
+    before that goes up; of two errors the first one's does."""
+    one, other = asyncio.create_task(first), asyncio.create_task(second)
+    try:
+        await asyncio.wait([one, other], return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        one.cancel()
+        other.cancel()
+        await asyncio.wait([one, other])
+    for task in (one, other):
+        if not task.cancelled() and (error := task.exception()) is not None:
+            raise error
+    return one.result(), other.result()
 
 
 def encode_order(job_id: str, path: Path, spec: VideoSpec, settings: EncoderConfig) -> EncodeOrder:

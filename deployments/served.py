@@ -4,17 +4,34 @@ cleanly."""
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from deployments.core.config import ServiceConfig
+import ray
+from ray import serve
+
+from deployments.core.checkpoints import Checkpoint
+from deployments.core.config import ModelConfig, ServiceConfig
 from deployments.core.errors import VideoServiceError
-from deployments.core.events import EncodedVideo, EncodeOrder, ModelEvent
+from deployments.core.events import ModelEvent, MoreFrames, ReplicaState, Wanted
+from deployments.core.loras import LoraFolders
 from deployments.core.outlook import Figures
 from deployments.core.spec import ModelCard, VideoSpec
 from deployments.jobs import Jobs
+from deployments.served_encoder import EncoderHandle
 from deployments.video_model import VideoModel
 
 
 class ServedVideoModel(VideoModel):
-    """`VideoModel` as a replica."""
+    """`VideoModel` as a replica: frames go to the object store, reports to the jobs deployment."""
+
+    def __init__(self, config: ModelConfig, checkpoint: Checkpoint, device: str) -> None:
+        replica_id = str(serve.get_replica_context().replica_id.unique_id)
+        super().__init__(
+            config, checkpoint, device, put=ray.put, report=_report, replica_id=replica_id
+        )
+
+    async def check_health(self) -> None:
+        """Asked by Serve every few seconds; a replica that raises a few times is replaced."""
+        if reason := self.spent:
+            raise RuntimeError(f"this replica has to be replaced: {reason}")
 
     async def __del__(self) -> None:
         """Serve awaits this before it ends the replica's process."""
@@ -31,9 +48,11 @@ class ServedJobs(Jobs):
         models: dict[str, Any],
         encoder: Any,
         figures: Figures,
+        loras: LoraFolders,
     ) -> None:
         clients = {name: ModelHandle(handle) for name, handle in models.items()}
-        super().__init__(config, cards, clients, EncoderHandle(encoder), figures)
+        self._encoder_handle = EncoderHandle(encoder)
+        super().__init__(config, cards, clients, self._encoder_handle, figures, loras)
 
     async def ask(self, method: str, *args: Any) -> Any:
         """Answer one question of `JobsService`; a refusal is returned, not raised.
@@ -44,6 +63,11 @@ class ServedJobs(Jobs):
             return await getattr(self, method)(*args)
         except VideoServiceError as refusal:
             return refusal
+
+    async def frames(self, ticket: str, after: int) -> MoreFrames | None:
+        """Return what follows the first `after` references of an encode that runs for this replica,
+        at most two seconds later; None when none does under this ticket."""
+        return await self._encoder_handle.frames(ticket, after)
 
     async def __del__(self) -> None:
         """Serve awaits this before it ends the replica's process."""
@@ -68,16 +92,7 @@ class ModelHandle:
             stream.cancel()
 
 
-class EncoderHandle:
-    """An `EncoderClient`: one call per job."""
-
-    def __init__(self, handle: Any) -> None:
-        self._handle = handle
-
-    async def encode(self, order: EncodeOrder, refs: list[Any]) -> EncodedVideo:
-        """Have the file made; cancelling stops ffmpeg. `refs` stay unopened on the way."""
-        response = self._handle.encode.remote(order, refs)
-        try:
-            return await response
-        finally:
-            response.cancel()
+async def _report(state: ReplicaState) -> Wanted:
+    app = serve.get_replica_context().app_name
+    wanted: Wanted = await serve.get_deployment_handle("jobs", app_name=app).report.remote(state)
+    return wanted

@@ -67,11 +67,11 @@ class LostOnce(Encoder):
 
     died = False
 
-    async def encode(self, order: EncodeOrder, refs: Any) -> EncodedVideo:
+    async def encode(self, order: EncodeOrder, source: Any) -> EncodedVideo:
         if not self.died:
             self.died = True
             raise ActorDiedError
-        return await super().encode(order, refs)
+        return await super().encode(order, source)
 
 
 def dies_at(step: int) -> Any:

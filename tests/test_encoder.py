@@ -20,6 +20,7 @@ from deployments.core.errors import EncodingFailed
 from deployments.core.events import EncodedVideo, EncodeOrder, Frames
 from deployments.core.mp4_boxes import probe
 from deployments.encoder import Encoder
+from deployments.frame_refs import FrameRefs
 
 NAME = "20250127_143022_serene_lake.mp4"
 # In the order of `left_in`: the contact sheet, the poster, the video.
@@ -58,11 +59,20 @@ def ref(value: Frames | BaseException) -> Awaitable[Frames]:
     return future
 
 
+def given(*refs: Awaitable[Frames]) -> FrameRefs:
+    """All references of a clip, there from the beginning."""
+    source = FrameRefs()
+    for one in refs:
+        source.add(one)
+    source.complete()
+    return source
+
+
 def encode(what: EncodeOrder, *values: Frames | BaseException, times: int = 1) -> EncodedVideo:
     async def body() -> EncodedVideo:
-        refs = [ref(value) for value in values]
+        source = given(*(ref(value) for value in values))
         for _ in range(times):
-            done = await Encoder(stuck_after_s=20).encode(what, refs)
+            done = await Encoder(stuck_after_s=20).encode(what, source)
         return done
 
     return asyncio.run(body())
@@ -109,7 +119,7 @@ def test_an_encode_whose_job_was_cancelled_makes_no_file(tmp_path: Path) -> None
 
     async def body() -> None:
         last: asyncio.Future[Frames] = asyncio.get_running_loop().create_future()
-        task = asyncio.create_task(Encoder().encode(order(tmp_path), [ref(frames(5)), last]))
+        task = asyncio.create_task(Encoder().encode(order(tmp_path), given(ref(frames(5)), last)))
         while not any(tmp_path.glob("*.part")):
             await asyncio.sleep(0.01)
         outputs.remove(tmp_path, NAME)
@@ -125,7 +135,7 @@ def test_two_encoders_with_one_order_make_one_file(tmp_path: Path) -> None:
     """An old and a new replica may both be given the order; both succeed with the same file."""
 
     async def body() -> list[EncodedVideo]:
-        jobs = [Encoder().encode(order(tmp_path), [ref(frames(12))]) for _ in range(2)]
+        jobs = [Encoder().encode(order(tmp_path), given(ref(frames(12)))) for _ in range(2)]
         return await asyncio.gather(*jobs)
 
     first, second = asyncio.run(body())
@@ -173,7 +183,7 @@ async def when_writing(folder: Path, act: Callable[[asyncio.Task[Any]], object])
     """Encode without end, and `act` on it as soon as something was written."""
     loop = asyncio.get_running_loop()
     last: asyncio.Future[Frames] = loop.create_future()
-    reader = Encoder().encode(order(folder), [ref(frames(120)), last])
+    reader = Encoder().encode(order(folder), given(ref(frames(120)), last))
     task = asyncio.create_task(reader)
     while not any(path.stat().st_size for path in folder.glob("*.part")):
         await asyncio.sleep(0.01)
@@ -199,7 +209,7 @@ def test_a_cancel_at_any_moment_leaves_all_or_nothing(tmp_path: Path, delay_s: f
 
     async def body() -> None:
         nonlocal finished
-        task = asyncio.create_task(Encoder().encode(order(tmp_path), [ref(frames(12))]))
+        task = asyncio.create_task(Encoder().encode(order(tmp_path), given(ref(frames(12)))))
         await asyncio.sleep(delay_s)
         task.cancel()
         await task
@@ -282,10 +292,10 @@ def test_a_dead_encoder_leaves_an_orphan_that_the_next_start_removes(tmp_path: P
     program = f"""
 import asyncio, sys, numpy as np
 from pathlib import Path
-from tests.test_encoder import Encoder, order, ref, frames
+from tests.test_encoder import Encoder, frames, given, order, ref
 async def body():
     never = asyncio.get_running_loop().create_future()
-    await Encoder().encode(order(Path({str(tmp_path)!r})), [ref(frames(60)), never])
+    await Encoder().encode(order(Path({str(tmp_path)!r})), given(ref(frames(60)), never))
 asyncio.run(body())
 """
     with subprocess.Popen([sys.executable, "-c", program]) as process:

@@ -11,7 +11,9 @@ from deployments.core.spec import Frozen, VideoRequest, VideoSpec
 
 Phase = Literal["queued", "loading", "text", "denoise", "decode", "encode", "saved"]
 JobStatus = Literal["queued", "in_progress", "completed", "failed"]
-ModelState = Literal["loading", "ready", "unloaded", "failed", "lost"]
+ModelState = Literal["loading", "ready", "unloaded", "restarting", "failed", "lost"]
+# Of a replica that can take a job.
+ABLE: tuple[ModelState, ...] = ("ready", "unloaded")
 
 Frames = npt.NDArray[np.uint8]
 
@@ -109,8 +111,25 @@ class EncodeOrder(Frozen):
     comment: str | None
 
 
+@dataclass(frozen=True)
+class MoreFrames:
+    """What the encoder is told that asks for the frames that follow those it has.
+
+    Attributes:
+        refs: ObjectRefs to uint8 (T, H, W, 3), in the order of the clip.
+        last: whether no others will follow.
+    """
+
+    refs: tuple[Any, ...]
+    last: bool
+
+
 class EncodedVideo(Frozen):
-    """A verified file at its final path."""
+    """A verified file at its final path.
+
+    Attributes:
+        elapsed_s: from the first frame on, what the encoder waited for others included.
+    """
 
     path: str
     size_bytes: int
@@ -134,6 +153,8 @@ class GpuMemory(Frozen):
 class ReplicaState(Frozen):
     """What a model replica says of itself, on every change and every few seconds.
 
+    `unloaded`: its weights have left the GPU until its next job. `restarting`: it takes no more
+    jobs, and is replaced when nobody waits for the frames that it holds.
     `holding` names the jobs whose frames it keeps in the object store. `placement` is None on the
     CPU, and until the model is loaded.
     """
@@ -226,18 +247,36 @@ class DeletedJob(Frozen):
     sequence: int
 
 
+class JobPreview(Frozen):
+    """The newest preview of a running job.
+
+    Attributes:
+        number: of the preview among all previews; a later one's is higher.
+        step: the denoising step after which it was taken.
+        picture: a JPEG file's bytes.
+    """
+
+    id: str
+    caller: str
+    number: int
+    step: int
+    picture: bytes
+
+
 class Changes(Frozen):
     """What became of jobs after some change.
 
     Attributes:
         jobs: each job that changed, as it is now, in the order of the changes.
         deleted: each job that was deleted, in that order.
+        previews: the newest of each running job, where they were asked for and it is new.
         last: the number of the change up to which this is complete.
         more: whether there are later ones, to be asked for with `last`.
     """
 
     jobs: tuple[JobView, ...] = ()
     deleted: tuple[DeletedJob, ...] = ()
+    previews: tuple[JobPreview, ...] = ()
     last: int
     more: bool = False
 

@@ -38,6 +38,8 @@ __all__ = [
 # What libx264 needed at crf 18 for detailed footage, rounded up; only for messages and estimates.
 BYTES_PER_PIXEL = 0.15
 BT709 = (1, 1, 1)
+# Of one ffmpeg. Not as many as there are CPUs: x264's result depends on the number.
+THREADS = 2
 
 _SCALE_FLAGS = "flags=lanczos+accurate_rnd+full_chroma_int+full_chroma_inp"
 # setparams has to be last: ffmpeg 9 drops -color_primaries and -color_trc given as output options,
@@ -209,9 +211,9 @@ def encode_arguments(path: Path, settings: Mp4Settings, metadata: str) -> list[s
         *("-preset", settings.preset, "-crf", str(settings.crf)),
         # A picture to jump to every 48 frames makes scrubbing quick; 2 to 6 % larger than without.
         *("-g", "48"),
-        # Same frames, same bytes: x264's result depends on the number of threads, and it writes
-        # that number into an SEI, which the filter removes (H.264 SEI is unit type 6).
-        *("-threads", "2", "-fflags", "+bitexact", "-flags:v", "+bitexact"),
+        # Same frames, same bytes: x264 writes its number of threads into an SEI, which the filter
+        # removes (H.264 SEI is unit type 6).
+        *("-threads", str(THREADS), "-fflags", "+bitexact", "-flags:v", "+bitexact"),
         *("-bsf:v", "filter_units=remove_types=6"),
         *("-movflags", "+faststart", "-f", "mp4", f"file:{path}"),
     ]
@@ -271,7 +273,15 @@ async def _count_decoded(
 ) -> int:
     process = Ffmpeg(
         [
-            *("-hide_banner", "-nostdin", "-loglevel", "error", "-xerror", "-threads", "2"),
+            *(
+                "-hide_banner",
+                "-nostdin",
+                "-loglevel",
+                "error",
+                "-xerror",
+                "-threads",
+                str(THREADS),
+            ),
             *("-i", f"file:{path}", "-map", "0:v", "-fps_mode", "passthrough"),
             # One line a frame, written at once: the lines also show that it is not stuck.
             *("-flush_packets", "1", "-f", "framecrc", "-"),
