@@ -8,7 +8,9 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from deployments.core.errors import InvalidRequest
+from deployments.core.lora_figures import with_files
 from deployments.core.loras import LoraFolder
+from deployments.core.networks.model import ModelFigures
 from deployments.core.spec import Lora
 
 
@@ -20,6 +22,11 @@ class Loras:
 
     def __init__(self, folder: str) -> None:
         self._folder = LoraFolder(folder, None)
+
+    def counted(self, figures: ModelFigures, loras: Sequence[Lora]) -> ModelFigures:
+        """Return the figures of the model with `loras` in its transformer."""
+        names = {one.name for one in loras if one.strength}
+        return with_files(figures, [f for f in self._folder.files() if f.name in names])
 
     @contextmanager
     def active(self, loras: Sequence[Lora], transformer: Any) -> Iterator[None]:

@@ -5,18 +5,21 @@ torch is imported inside methods only.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 from deployments.core import memory
+from deployments.core.config import Weights
 from deployments.core.errors import InsufficientVram
+from deployments.core.events import Notice
 from deployments.core.log import logger
-from deployments.core.memory_fit import nearest_to
+from deployments.core.memory_fit import Nearest, nearest_to
 from deployments.core.networks.model import Clip, ModelFigures
-from deployments.core.spec import ModelCard, VideoSpec
+from deployments.core.spec import Lora, ModelCard, VideoSpec
 from deployments.device_memory import DeviceMemory
 from deployments.ladder import IN_TURNS, STREAMED, Attempt, Ladder, Rung, is_out_of_memory
+from deployments.loras import Loras
 
 Inputs = ParamSpec("Inputs")
 Result = TypeVar("Result")
@@ -35,6 +38,8 @@ class Placer:
         device: "cpu", or "cuda" for the first GPU that this process sees.
         text_parts: which of the parts encode text; they stay on the CPU when memory is short.
         device_memory: None where it is not planned, and everything stays where it is.
+        loras: the model's LoRA files, which take memory in the jobs that ask for them.
+        weights: how the transformer is stored; "auto" takes the fastest way that fits.
     """
 
     def __init__(
@@ -43,18 +48,22 @@ class Placer:
         device: str,
         text_parts: tuple[str, ...],
         device_memory: DeviceMemory | None,
+        loras: Loras | None = None,
+        weights: Weights = "auto",
     ) -> None:
-        self._model, self._memory = model, device_memory
+        self._model, self._memory, self._loras = model, device_memory, loras or Loras("")
+        self._weights = weights
         self._figures: ModelFigures
         self.device, self.text_parts = device, text_parts
-        self.mode = memory.MODES[0]
+        self.mode = memory.Mode(transformer="resident" if weights == "auto" else weights)
 
     def plan(self, figures: ModelFigures, largest: Clip) -> None:
         """Decide on `mode` for this GPU and these networks, so that the `largest` clip fits."""
         self._figures = figures
         if self._memory is not None:
             self._memory.limit()
-            self.mode = memory.fastest_mode(figures, largest, self._memory.available_gb())
+            available_gb = self._memory.available_gb()
+            self.mode = memory.fastest_mode(figures, largest, available_gb, self._weights)
 
     def placement(self) -> memory.Placement | None:
         """Return the mode and the GPU's memory as they are now; None on the CPU."""
@@ -98,11 +107,18 @@ class Placer:
         on_cpu = set() if self.mode.text_on_gpu else set(self.text_parts)
         return on_cpu | ({"transformer", "vae"} if self.mode.take_turns else set())
 
-    def need_gb(self, clip: Clip, *, low_vram: bool, conditioned: bool = False) -> float:
+    def notices(self) -> Iterator[Notice]:
+        """Yield what a job has to say of how its networks are stored."""
+        if not self.mode.is_exact:
+            stored = memory.STORED[self.mode.transformer]
+            yield Notice(f"The transformer's weights are {stored}, which changes the frames.")
+
+    def need_gb(
+        self, clip: Clip, *, low_vram: bool, conditioned: bool = False, loras: Sequence[Lora] = ()
+    ) -> float:
         """Return the most GPU memory that a video takes here, in GB; see `memory.phases`."""
-        return memory.peak_gb(
-            self._figures, clip, self.mode, low_vram=low_vram, conditioned=conditioned
-        )
+        figures = self._loras.counted(self._figures, loras)
+        return memory.peak_gb(figures, clip, self.mode, low_vram=low_vram, conditioned=conditioned)
 
     @contextmanager
     def job(self, spec: VideoSpec, card: ModelCard, parts: Any) -> Iterator["PlacedJob"]:
@@ -119,10 +135,11 @@ class Placer:
             Clip.of(spec),
             low_vram=spec.low_vram,
             conditioned=spec.conditioned or spec.segments > 1,
+            loras=spec.loras,
         )
         available_gb = need_gb if self._memory is None else self._memory.available_gb()
         if need_gb > available_gb:
-            nearest = nearest_to(spec, card, self._figures, self.mode, available_gb)
+            nearest = self._nearest_to(spec, card, available_gb)
             raise InsufficientVram(self._model, need_gb, available_gb, nearest.sentence)
         job = PlacedJob(
             self,
@@ -144,11 +161,15 @@ class Placer:
         rungs = [] if in_turns_already and not self.mode.text_on_gpu else [IN_TURNS]
         return rungs if self.mode.transformer == "streamed" else [*rungs, STREAMED]
 
+    def _nearest_to(self, spec: VideoSpec, card: ModelCard, available_gb: float) -> Nearest:
+        figures = self._loras.counted(self._figures, spec.loras)
+        return nearest_to(spec, card, figures, self.mode, available_gb)
+
     def _ran_out(self, spec: VideoSpec, card: ModelCard, need_gb: float) -> InsufficientVram:
         """Return the error of a job whose memory ran out on the way, on every rung."""
         available_gb = 0.0 if self._memory is None else self._memory.available_gb()
         fits_gb = min(available_gb, (1 - PLAN_MARGIN) * need_gb)
-        nearest = nearest_to(spec, card, self._figures, self.mode, fits_gb)
+        nearest = self._nearest_to(spec, card, fits_gb)
         # More than planned, where the plan fits into what there is.
         need_gb = max(need_gb, available_gb)
         return InsufficientVram(self._model, need_gb, available_gb, nearest.sentence)

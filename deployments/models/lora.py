@@ -15,6 +15,8 @@ import torch
 from diffusers.hooks.group_offloading import _maybe_remove_and_reapply_group_offloading
 from safetensors import SafetensorError, safe_open
 
+from deployments.models.streaming import is_streamed, rest
+
 
 class ChangedLayer(Protocol):
     """Which tensors of a file change a layer: `down` is (rank, in), `up` is (>= rows[1], rank)."""
@@ -62,16 +64,28 @@ def active(network: Any, adapters: Sequence[Adapter]) -> Iterator[None]:
         yield
         return
     with ExitStack() as stack:
-        stack.callback(network.unload_lora)
+        # PEFT freezes the network; what was compiled for it as it was would not fit it any more.
+        trained = [weight for weight in network.parameters() if weight.requires_grad]
+        stack.callback(_unload, network, trained)
         names = []
         for number, adapter in enumerate(wanted):
             names.append(f"lora_{number}")
             _load(network, adapter, names[-1])
         network.set_adapters(names, [adapter.strength for adapter in wanted])
-        # Its groups know the parameters that were there when they were made.
-        _maybe_remove_and_reapply_group_offloading(network)
+        if is_streamed(network):
+            # Its groups know the parameters that were there when they were made.
+            rest(network)
+            _maybe_remove_and_reapply_group_offloading(network)
         stack.enter_context(torch.compiler.set_stance("force_eager"))
         yield
+
+
+def _unload(network: Any, trained: Sequence[torch.nn.Parameter]) -> None:
+    if is_streamed(network):
+        rest(network)  # a pass may have broken off
+    network.unload_lora()
+    for weight in trained:
+        weight.requires_grad_()
 
 
 def _load(network: Any, adapter: Adapter, name: str) -> None:

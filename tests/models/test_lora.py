@@ -3,15 +3,17 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch._dynamo.testing import CompileCounter
 
 from deployments.core.lora_header import read_header
 from deployments.core.lora_layers import lora_layers
 from deployments.models.lora import Adapter, active, linears
+from deployments.models.weight_modes import set_weight_mode
 from tests import tiny_mochi, tiny_opensora
 from tests.tiny_lora import Matrices, merge, random_lora, write_lora
 
@@ -212,3 +214,38 @@ def test_a_streamed_network_streams_its_lora(offload_type: str, tmp_path: Path) 
         assert torch.equal(run_mochi(streamed), run_mochi(plain))
         assert not torch.allclose(run_mochi(streamed), before)
     assert torch.equal(run_mochi(streamed), before)
+
+
+@pytest.mark.parametrize("mode", ["int8", "nf4"])
+def test_a_quantised_network_takes_a_lora_in_its_own_precision(
+    mode: Literal["int8", "nf4"], tmp_path: Path
+) -> None:
+    """The base is coarse, the LoRA is not: what it adds is what it adds elsewhere."""
+    plain = tiny_mochi.tiny_transformer()
+    set_weight_mode(plain, mode, "cpu")
+    layer = plain.transformer_blocks[0].ff.net[0].proj
+    matrices = random_lora(tiny_mochi.tiny_transformer(), MOCHI)
+    path = write_lora(tmp_path / "a.safetensors", matrices)
+    hidden = torch.randn(3, layer.in_features)
+    before, output = layer(hidden), run_mochi(plain)
+    down, up = matrices[MOCHI[1]]
+    with active(plain, [adapter(path, plain, 0.5)]):
+        inside = plain.transformer_blocks[0].ff.net[0].proj
+        torch.testing.assert_close(inside(hidden), before + 0.5 * hidden @ down.T @ up.T)
+        assert not torch.allclose(run_mochi(plain), output)
+    assert torch.equal(run_mochi(plain), output)
+
+
+def test_compiled_blocks_run_uncompiled_with_a_lora(tmp_path: Path) -> None:
+    """And compiled again afterwards, without being compiled anew."""
+    plain, compiled = tiny_mochi.tiny_transformer(), tiny_mochi.tiny_transformer()
+    counter = CompileCounter()
+    compiled.transformer_blocks[0].compile(backend=counter)
+    before = run_mochi(compiled)
+    made = counter.frame_count
+    assert made
+    path = write_lora(tmp_path / "a.safetensors", random_lora(plain, MOCHI))
+    with active(plain, [adapter(path, plain)]), active(compiled, [adapter(path, compiled)]):
+        torch.testing.assert_close(run_mochi(compiled), run_mochi(plain))
+    assert torch.equal(run_mochi(compiled), before)
+    assert counter.frame_count == made
