@@ -31,7 +31,14 @@ from deployments.core.networks.figures import (
 )
 from deployments.core.networks.hunyuan_vae import tiles
 from deployments.core.networks.model import Clip
-from deployments.models.mochi1.decode import decode, denormalise
+from deployments.models.mochi1.decode import (
+    LATENTS_PER_TILE,
+    LOW_MEMORY_TILES,
+    Caches,
+    decode,
+    decode_chunk,
+    denormalise,
+)
 from deployments.models.mochi1.sampling import denoise as mochi_denoise
 from deployments.models.opensora.sampling import TextEmbedding
 from deployments.models.opensora.sampling import denoise as opensora_denoise
@@ -107,6 +114,21 @@ def count_mochi_decode(vae: nn.Module, clip: Clip) -> Count:
         units = denormalise(vae, torch.empty(shape, device="meta"))
         for frames in decode(vae, units, frames_per_pass=1):
             del frames
+
+    return count(work, [vae])
+
+
+def count_mochi_tile(vae: nn.Module) -> Count:
+    """Count our decode of the largest tile: two runs of latents, whose past is on the GPU."""
+    side = LOW_MEMORY_TILES.side // LATENT_SIDE
+    shape = (1, 12, LATENTS_PER_TILE, side, side)
+
+    def work() -> None:
+        caches: Caches = {}
+        for _ in range(2):
+            latents = torch.empty(shape, device="meta", dtype=torch.bfloat16)
+            frames = decode_chunk(vae.decoder, latents, caches, 1).float()
+        del frames
 
     return count(work, [vae])
 

@@ -22,6 +22,14 @@ WORKSPACE_SHARE = 0.25
 ITEMSIZES = {"float32": 4, "bfloat16": 2}
 PhaseName = Literal["text", "encode", "denoise", "decode"]
 Stored = Literal["resident", "streamed", "fp8", "int8", "nf4"]
+# In words; but for the first two the frames are other ones.
+STORED: dict[Stored, str] = {
+    "resident": "as they were published",
+    "streamed": "in the host's memory, from where each block comes as it works",
+    "fp8": "in 8-bit floating point",
+    "int8": "in whole numbers of 8 bits",
+    "nf4": "in 4 bits",
+}
 # models/quantised.py: a byte holds two weights, and as many share a scale.
 NF4_BLOCK = 64
 
@@ -53,6 +61,11 @@ class Mode(Frozen):
         ge=1,
         description="Passes of classifier-free guidance in one batch; here they take turns.",
     )
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the transformer computes with the weights as they were published."""
+        return self.transformer in ("resident", "streamed")
 
 
 # From fast and large to slow and small. All give the same frames, but for the text encoder's.

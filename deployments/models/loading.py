@@ -7,14 +7,20 @@ missing, left over or of another shape is an error that names it.
 import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from huggingface_hub import snapshot_download
 from safetensors import safe_open
 from transformers import AutoTokenizer, PreTrainedModel
 
+from deployments.models.streaming import lockable
+from deployments.models.weight_modes import WeightMode, move, set_weight_mode
+
+TRANSFORMER = "transformer"
 VARIANT = "bf16"
 # The token embedding of T5 goes by two names.
 TIED = {"shared.weight", "encoder.embed_tokens.weight"}
@@ -35,7 +41,9 @@ class Family:
     tokenizers: tuple[str, ...]
     networks: Mapping[str, Any]
 
-    def load(self, source: str, device: str, on_cpu: Collection[str]) -> dict[str, Any]:
+    def load(
+        self, source: str, device: str, on_cpu: Collection[str], weights: WeightMode
+    ) -> dict[str, Any]:
         """Return the parts by name: tokenizers, and networks in eval mode, each on its device.
 
         For a GPU everything is bfloat16, on the CPU everything is float32.
@@ -44,18 +52,27 @@ class Family:
             source: a diffusers folder, or a hub id whose files are in the hub cache (HF_HOME).
             device: "cpu", "cuda" or "cuda:N".
             on_cpu: names of networks that stay on the CPU.
+            weights: how the transformer is stored.
 
         Raises:
             FileNotFoundError: the checkpoint, or a part of it, is not on this disk.
             ValueError: it is of another family, or weights are missing or left over.
+            MemoryError: weights are to be streamed from a host that has no memory for them.
         """
         folder = local_folder(source)
         self.check_folder(folder)
         dtype = torch.float32 if device == "cpu" else torch.bfloat16
         parts: dict[str, Any] = {}
+        page_locked = False
+        if weights == "streamed" and device != "cpu":
+            stored = _stored_shapes(folder / TRANSFORMER, dtype).values()
+            sizes = [dtype.itemsize * prod(shape) for shape in stored]
+            page_locked = lockable(sizes, psutil.virtual_memory().available)
         for name, kind in self.networks.items():
             network = _load_network(kind, folder / name, dtype)
-            parts[name] = network.to("cpu" if name in on_cpu else device)
+            if name == TRANSFORMER:
+                set_weight_mode(network, weights, device, page_locked=page_locked)
+            parts[name] = move(network, "cpu" if name in on_cpu else device)
         for name in self.tokenizers:
             parts[name] = AutoTokenizer.from_pretrained(folder / name, local_files_only=True)
         return parts

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from deployments.core.events import ModelState
-from deployments.core.memory import Mode, Phase, PhaseName
+from deployments.core.memory import STORED, Mode, Phase, PhaseName
 from deployments.core.memory_fit import Nearest, Size
 from deployments.core.networks.model import Work
 from deployments.core.outlook import Candidate, Outlook
@@ -174,6 +174,13 @@ def _placement(chosen: Candidate) -> str:
 
 
 def _mode(mode: Mode, *, low_vram: bool) -> str:
+    if mode.transformer == "resident":
+        return _places(mode, low_vram=low_vram)
+    stored = STORED[mode.transformer]
+    return f"{_places(mode, low_vram=low_vram)}; the transformer's weights are {stored}"
+
+
+def _places(mode: Mode, *, low_vram: bool) -> str:
     text = "" if mode.text_on_gpu else "text is encoded on the CPU; "
     if mode.take_turns or low_vram:
         return f"{text}transformer and autoencoder take turns on the GPU"

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, Field
 
+from deployments.core.config import Weights
 from deployments.core.errors import NotFound
 from deployments.core.events import ModelState
 from deployments.core.loras import Stock
@@ -24,7 +25,7 @@ from deployments.core.spec import (
 )
 from deployments.routes.door import Door, DoorDep
 from deployments.routes.forms import MAX_HEIGHT
-from deployments.routes.system import model_status
+from deployments.routes.system import model_status, replicas_of
 from deployments.routes.video_request import (
     DEFAULT_FPS,
     DEFAULT_SECONDS,
@@ -140,6 +141,13 @@ class Model(BaseModel):
     reason: str
     checkpoint: str = Field(examples=["genmo/mochi-1-preview"])
     bundled: bool
+    weights: Weights = Field(
+        description=(
+            "How the transformer's weights lie: `resident`, `streamed` through the GPU, or stored "
+            "as `fp8`, `int8` or `nf4`, which changes the frames. `auto`: not decided yet, or on "
+            "the CPU."
+        )
+    )
     licence: str = Field(
         description="The licence of the weights and what it asks of you; empty where none is known."
     )
@@ -191,6 +199,7 @@ def _model(card: ModelCard, door: Door, stock: Stock) -> Model:
         reason=status.reason,
         checkpoint=status.checkpoint,
         bundled=status.bundled,
+        weights=_weights(card, door),
         licence=card.licence,
         limits=ModelLimits(
             prompt=Range(minimum=3, maximum=1000),
@@ -224,6 +233,14 @@ def _model(card: ModelCard, door: Door, stock: Stock) -> Model:
             for file in stock.get(card.name, ())
         ],
     )
+
+
+def _weights(card: ModelCard, door: Door) -> Weights:
+    for replica in replicas_of(card, door):
+        if replica.placement is not None:
+            return replica.placement.mode.transformer
+    configured = {model.name: model.weights for model in door.config.models}
+    return configured.get(card.name, "auto")
 
 
 def _videos_door(card: ModelCard) -> VideosDoor:

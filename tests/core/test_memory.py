@@ -8,8 +8,10 @@ from deployments.core.memory import (
     GIB,
     MODES,
     OVERHEAD_GB,
+    PLACEMENTS,
     Mode,
     Phase,
+    Stored,
     fastest_mode,
     peak_gb,
     phases,
@@ -27,7 +29,7 @@ from tests.tiny_opensora import POOLED_DIM, tiny_transformer
 
 MOCHI, OPENSORA = MochiFigures(), OpenSoraFigures()
 DEFAULT, LONGEST = Clip(720, 720, 67), Clip(848, 480, 163)
-RESIDENT, TEXT_ON_CPU, IN_TURNS = MODES
+RESIDENT, TEXT_ON_CPU, IN_TURNS, STREAMED = MODES
 
 
 def spec_of(card: ModelCard, **changed: object) -> VideoSpec:
@@ -94,22 +96,33 @@ def test_networks_that_take_turns_are_alone_on_the_gpu() -> None:
     assert {name: list(phase.weights_gb) for name, phase in asked.items()} == expected
 
 
-def test_the_transformer_can_be_streamed_or_stored_in_8_bits() -> None:
-    """12 GB hold the default clip streamed; 8 bits take 12.0 GB for Mochi, not half of 18.7."""
-    streamed = Mode(text_on_gpu=False, take_turns=True, transformer="streamed")
-    in_8_bits = Mode(text_on_gpu=False, take_turns=True, transformer="fp8")
-    sizes = [
-        by_name(MOCHI, DEFAULT, mode)["denoise"].weights_gb["transformer"]
-        for mode in (IN_TURNS, in_8_bits, streamed)
-    ]
-    assert sizes == pytest.approx([18.68, 11.87, 0.95], abs=0.01)
-    assert peak_gb(MOCHI, DEFAULT, streamed) < 11.5
-    # A layer is copied in bfloat16 while it works.
-    copied_gb = 2 * MOCHI.counts().largest_layer / GIB
-    alive = [
-        by_name(MOCHI, DEFAULT, mode)["denoise"].activations_gb for mode in (IN_TURNS, in_8_bits)
-    ]
-    assert alive[1] == pytest.approx(alive[0] + copied_gb)
+@pytest.mark.parametrize(
+    ("stored", "mochi_gb", "opensora_gb"),
+    [
+        ("resident", 18.68, 22.15),
+        ("streamed", 0.96, 1.37),
+        ("fp8", 11.88, 14.10),
+        ("int8", 9.44, 11.13),
+        ("nf4", 6.28, 7.37),
+    ],
+)
+def test_the_transformer_can_be_streamed_or_stored_in_fewer_bits(
+    stored: Stored, mochi_gb: float, opensora_gb: float
+) -> None:
+    """fp8 leaves the modulations of norms as they are, a quarter of the weights; a layer is copied
+    in bfloat16 while it works."""
+    mode = IN_TURNS.model_copy(update={"transformer": stored})
+    for figures, expected_gb in ((MOCHI, mochi_gb), (OPENSORA, opensora_gb)):
+        made, exact = (by_name(figures, DEFAULT, each)["denoise"] for each in (mode, IN_TURNS))
+        assert made.weights_gb["transformer"] == pytest.approx(expected_gb, abs=0.01)
+        copies = {"fp8": 2, "int8": 2, "nf4": 4}.get(stored, 0)
+        copied_gb = copies * figures.counts().largest_layer / GIB
+        assert made.activations_gb == pytest.approx(exact.activations_gb + copied_gb)
+
+
+def test_12_gb_hold_the_default_clip_streamed() -> None:
+    """What streaming is for."""
+    assert peak_gb(MOCHI, DEFAULT, STREAMED) < 11.5
 
 
 def test_passes_in_one_batch_take_as_much_more() -> None:
@@ -130,29 +143,62 @@ def test_single_precision_takes_twice_the_weights() -> None:
     assert half.activations_gb < single.activations_gb < 2 * half.activations_gb
 
 
-def test_decoding_open_sora_in_runs_of_frames_takes_less() -> None:
-    """What `low_vram` is for; a short clip is one run anyway, and of Mochi every clip."""
-    long, short = Clip(1024, 576, 129), Clip(1024, 576, 33)
-    whole, tiled = (
-        OPENSORA.activations(long, 2, low_vram=v, conditioned=False) for v in (False, True)
-    )
-    assert tiled.decode < 0.6 * whole.decode
-    assert tiled.denoise == whole.denoise
-    for figures, clip in ((OPENSORA, short), (MOCHI, long)):
-        first, second = (
-            figures.activations(clip, 2, low_vram=v, conditioned=False) for v in (False, True)
+def test_decoding_in_tiles_takes_less() -> None:
+    """What `low_vram` is for. Of Open-Sora in time, where a short clip is one tile anyway; of Mochi
+    in space, where a small one is."""
+    for figures, larger, smaller in (
+        (OPENSORA, Clip(1024, 576, 129), Clip(1024, 576, 33)),
+        (MOCHI, Clip(848, 480, 13), Clip(256, 256, 163)),
+    ):
+        whole, tiled = (
+            figures.activations(larger, 2, low_vram=v, conditioned=False) for v in (False, True)
         )
-        assert first == second
+        assert tiled.decode < 0.6 * whole.decode
+        assert tiled.denoise == whole.denoise
+        first, second = (
+            figures.activations(smaller, 2, low_vram=v, conditioned=False) for v in (False, True)
+        )
+        assert second.decode == pytest.approx(first.decode, rel=0.05)
+
+
+def test_mochis_tiles_take_the_same_for_every_frame_and_more_work() -> None:
+    """Their overlaps are decoded twice."""
+    sizes = (Clip(848, 480, 13), Clip(1920, 1088, 163))
+    tiled = [MOCHI.activations(clip, 2, low_vram=True, conditioned=False) for clip in sizes]
+    assert tiled[0].decode == tiled[1].decode
+    exact, in_tiles = (
+        plan(MOCHI, spec_of(MOCHI_CARD, low_vram=low), RESIDENT).work for low in (False, True)
+    )
+    assert 1.2 < in_tiles.decode_flops / exact.decode_flops < 2
+    assert in_tiles.denoise_flops == exact.denoise_flops
 
 
 @pytest.mark.parametrize(
     ("available_gb", "expected"),
-    [(138.0, RESIDENT), (39.0, RESIDENT), (30.0, TEXT_ON_CPU), (23.5, IN_TURNS), (4.0, IN_TURNS)],
+    [
+        (138.0, RESIDENT),
+        (39.0, RESIDENT),
+        (30.0, TEXT_ON_CPU),
+        (25.0, IN_TURNS),
+        (23.5, STREAMED),
+        (4.0, STREAMED),
+    ],
 )
 def test_the_fastest_mode_that_fits_is_taken(available_gb: float, expected: Mode) -> None:
-    """A card of 24 GB serves the default request with the networks taking turns."""
+    """None that changes the frames."""
     assert fastest_mode(MOCHI, LONGEST, available_gb) == expected
-    assert peak_gb(MOCHI, DEFAULT, IN_TURNS) < 23.5
+    assert all(mode.is_exact for mode in MODES)
+
+
+@pytest.mark.parametrize("weights", ["resident", "streamed", "fp8", "int8", "nf4"])
+def test_asked_for_weights_are_taken_and_the_others_placed_around_them(weights: Stored) -> None:
+    """However much memory there is."""
+    for available_gb in (4.0, 30.0, 138.0):
+        mode = fastest_mode(MOCHI, LONGEST, available_gb, weights)
+        assert mode.transformer == weights
+        assert mode.model_copy(update={"transformer": "resident"}) in PLACEMENTS
+    assert fastest_mode(MOCHI, LONGEST, 138.0, weights) == Mode(transformer=weights)
+    assert fastest_mode(MOCHI, LONGEST, 4.0, weights).take_turns
 
 
 def test_mochi_passes_twice_a_step_unless_guidance_is_off() -> None:

@@ -2,14 +2,14 @@
 
 import pytest
 
-from deployments.core.memory import MODES, peak_gb
+from deployments.core.memory import MODES, PLACEMENTS, peak_gb
 from deployments.core.memory_fit import Size, nearest_that_fit, need_gb
 from deployments.core.networks.figures import MochiFigures, OpenSoraFigures
 from deployments.core.networks.model import Clip
 from deployments.core.spec import VideoRequest
 from tests.published_cards import MOCHI, OPENSORA
 
-IN_TURNS = MODES[-1]
+IN_TURNS, STREAMED = PLACEMENTS[-1], MODES[-1]
 
 
 def request(width: int = 720, height: int = 720, num_frames: int = 160) -> VideoRequest:
@@ -47,11 +47,8 @@ def test_the_aspect_is_kept_about() -> None:
 
 def test_fewer_frames_do_not_help_where_the_decode_is_too_large() -> None:
     """Mochi's takes the same for every length: only a smaller picture does."""
-    need = peak_gb(
-        MochiFigures(), Clip(720, 720, 13), IN_TURNS.model_copy(update={"transformer": "streamed"})
-    )
-    mode = IN_TURNS.model_copy(update={"transformer": "streamed"})
-    nearest = nearest_that_fit(request(num_frames=16), MOCHI, MochiFigures(), mode, need - 0.5)
+    need = peak_gb(MochiFigures(), Clip(720, 720, 13), STREAMED)
+    nearest = nearest_that_fit(request(num_frames=16), MOCHI, MochiFigures(), STREAMED, need - 0.5)
     assert nearest.num_frames is None
     assert nearest.size is not None
 

@@ -3,7 +3,9 @@ bundled checkpoints."""
 
 import json
 from dataclasses import replace
+from fractions import Fraction
 from functools import cache
+from itertools import product
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -19,20 +21,32 @@ from benchmarks.memory_plan import (
     OPENSORA_SHAPES,
     count_mochi_decode,
     count_mochi_denoise,
+    count_mochi_tile,
     count_opensora_decode,
     count_opensora_denoise,
 )
 from benchmarks.meta_counter import count, num_parameters, on_meta
 from deployments.core.checkpoints import BUNDLED_DIR
+from deployments.core.memory import Mode, transformer_bytes
 from deployments.core.networks.config import from_config, read_network
 from deployments.core.networks.figures import MochiFigures, OpenSoraFigures
 from deployments.core.networks.hunyuan_vae import HunyuanAutoencoder, tiles
-from deployments.core.networks.mochi import MochiAutoencoder, MochiTransformer
-from deployments.core.networks.model import Clip
+from deployments.core.networks.mochi import (
+    TILE_LATENTS,
+    TILE_SIDE,
+    TILE_STRIDE,
+    MochiAutoencoder,
+    MochiTransformer,
+    tile_sides,
+)
+from deployments.core.networks.model import Clip, ModelFigures
 from deployments.core.networks.opensora import OpenSoraTransformer
 from deployments.core.networks.text import ClipTextEncoder, T5Encoder
+from deployments.models.mochi1.decode import LATENTS_PER_TILE, LOW_MEMORY_TILES
 from deployments.models.opensora.autoencode import AUTHORS_TILING, LOW_MEMORY_TILING, decode
 from deployments.models.opensora.transformer_opensora import OpenSoraTransformer3DModel
+from deployments.models.tiling import tile_by_tile
+from deployments.models.weight_modes import WeightMode, set_weight_mode
 from tests.tiny_opensora import tiny_vae
 
 BFLOAT16 = 2
@@ -185,6 +199,40 @@ def test_mochi_decodes_as_the_formula_says() -> None:
     assert vae.activation_bytes(848, 480, BFLOAT16) == pytest.approx(counted.peak_bytes, rel=0.02)
 
 
+def test_mochi_decodes_in_tiles_as_the_formula_says() -> None:
+    """One tile of the largest size, two runs of latents: the rest is not on the GPU."""
+    vae = MochiAutoencoder()
+    counted = count_mochi_tile(on_meta(AutoencoderKLMochi))
+    assert vae.flops(256, 256, 2 * LATENTS_PER_TILE) == pytest.approx(counted.flops, rel=0.001)
+    peak = vae.tiled_activation_bytes(848, 480, BFLOAT16)
+    assert peak == pytest.approx(counted.peak_bytes, rel=0.02)
+    assert (LOW_MEMORY_TILES.side, LOW_MEMORY_TILES.stride) == (TILE_SIDE, TILE_STRIDE)
+    assert LATENTS_PER_TILE == TILE_LATENTS
+
+
+@pytest.mark.parametrize(("width", "height"), [(256, 256), (464, 272), (320, 264), (848, 480)])
+def test_mochis_tiles_are_those_that_are_decoded(width: int, height: int) -> None:
+    """Seen by a network that only looks."""
+    seen = []
+
+    def look(tile: torch.Tensor, _: int) -> torch.Tensor:
+        seen.append((8 * tile.shape[3], 8 * tile.shape[4]))
+        return tile
+
+    list(
+        tile_by_tile(
+            look,
+            torch.zeros(1, 1, 1, height // 8, width // 8),
+            LOW_MEMORY_TILES.side // 8,
+            LOW_MEMORY_TILES.stride // 8,
+            Fraction(1),
+            skip_covered=True,
+        )
+    )
+    longer = max(width, height)
+    assert seen == list(product(tile_sides(height, longer), tile_sides(width, longer)))
+
+
 def test_open_sora_decodes_as_the_formula_says() -> None:
     """The whole decoder, all tiles of a clip; and the encoder, an image."""
     clip, vae, network = (
@@ -238,6 +286,38 @@ def test_what_is_streamed_or_stored_in_8_bits_is_exact(figures: Any, network: An
     assert figures.num_parameters() + figures.num_kept_from_fp8() == size
     in_8_bits = [weight.numel() for weight in made.parameters() if weight.itemsize == 1]
     assert figures.num_in_largest_layer() == max(in_8_bits)
+
+
+@pytest.mark.parametrize("mode", ["int8", "nf4"])
+@pytest.mark.parametrize(
+    ("figures", "network"),
+    [
+        (MochiFigures(), MochiTransformer3DModel),
+        (OpenSoraFigures(), OpenSoraTransformer3DModel),
+    ],
+    ids=["mochi", "opensora"],
+)
+def test_what_is_stored_in_fewer_bits_is_exact(
+    figures: ModelFigures, network: Any, mode: WeightMode
+) -> None:
+    """With the scales; what is left out is the table that turns 4 bits into numbers."""
+    made = on_meta(network)
+    set_weight_mode(made, mode, "cpu")
+    stored = [*made.parameters(), *made.buffers()]
+    size = sum(tensor.numel() * tensor.itemsize for tensor in stored)
+    expected = transformer_bytes(figures.counts(), Mode(transformer=mode))
+    assert expected == pytest.approx(size, rel=0.001)
+    if mode == "int8":
+        assert expected == size
+    # What the largest layer of tokens takes before its result is there.
+    quantised = {
+        name: layer for name, layer in made.named_modules() if hasattr(layer, "dequantised")
+    }
+    of_tokens = [layer for name, layer in quantised.items() if "norm" not in name]
+    largest = max(of_tokens, key=lambda layer: layer.weight.nbytes)
+    counted = count(largest.dequantised, [largest])
+    copies = {"int8": 2, "nf4": 4}[mode]
+    assert counted.peak_bytes == copies * figures.counts().largest_layer
 
 
 def test_a_downloaded_checkpoint_is_read_where_it_lies(

@@ -8,6 +8,7 @@ from diffusers import AutoencoderKLMochi, MochiTransformer3DModel
 from transformers import PreTrainedTokenizerBase, T5EncoderModel
 
 from deployments.models.loading import Family
+from deployments.models.weight_modes import WeightMode
 
 MOCHI = Family(
     pipeline="MochiPipeline",
@@ -30,14 +31,16 @@ class MochiParts:
     vae: AutoencoderKLMochi
 
 
-def load(source: str, device: str, *, on_cpu: Collection[str] = ()) -> MochiParts:
+def load(
+    source: str, device: str, *, on_cpu: Collection[str] = (), weights: WeightMode = "resident"
+) -> MochiParts:
     """Load the checkpoint `source` to `device`, as `Family.load` says.
 
     The authors run the text encoder in float32, the transformer in bfloat16 and decode under
     bfloat16 autocast (genmoai/mochi@0c86aeb src/genmo/mochi_preview/pipelines.py,
     decode_latents); T5 in bfloat16 is what diffusers' documentation of Mochi loads.
     """
-    return MochiParts(**MOCHI.load(source, device, on_cpu))
+    return MochiParts(**MOCHI.load(source, device, on_cpu, weights))
 
 
 def verify(folder: Path) -> None:

@@ -12,6 +12,7 @@ from transformers import CLIPTextModel, PreTrainedTokenizerBase, T5EncoderModel
 
 from deployments.models.loading import Family
 from deployments.models.opensora.transformer_opensora import OpenSoraTransformer3DModel
+from deployments.models.weight_modes import WeightMode
 
 OPENSORA = Family(
     pipeline="OpenSoraPipeline",
@@ -37,12 +38,14 @@ class OpenSoraParts:
     vae: AutoencoderKLHunyuanVideo
 
 
-def load(source: str, device: str, *, on_cpu: Collection[str] = ()) -> OpenSoraParts:
+def load(
+    source: str, device: str, *, on_cpu: Collection[str] = (), weights: WeightMode = "resident"
+) -> OpenSoraParts:
     """Load the checkpoint `source` to `device`, as `Family.load` says.
 
     The authors run everything in bfloat16 (hpcaitech/Open-Sora@7ad6a96).
     """
-    return OpenSoraParts(**OPENSORA.load(source, device, on_cpu))
+    return OpenSoraParts(**OPENSORA.load(source, device, on_cpu, weights))
 
 
 def verify(folder: Path) -> None:
