@@ -50,11 +50,16 @@ class JobViews:
             }
         )
 
-    async def changes(self, after: int | None) -> Changes:
+    async def changes(self, after: int | None, previews_after: int | None = None) -> Changes:
         """Return what changed after the change `after`: see `JobsService.changes`."""
         last, jobs, deleted, more = await self._db(_changes, self._store, after)
         return Changes(
-            jobs=tuple(await self.views(jobs)), deleted=tuple(deleted), last=last, more=more
+            jobs=tuple(await self.views(jobs)),
+            deleted=tuple(deleted),
+            # Looked at after the rows: what is shown of a job later than its end never comes.
+            previews=self._dispatcher.previews.after(previews_after),
+            last=last,
+            more=more,
         )
 
     def _outlook(self, job: Job, places: Mapping[str, int]) -> dict[str, int | float | bool | None]:

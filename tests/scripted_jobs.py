@@ -27,6 +27,7 @@ from deployments.core.events import (
     JobPage,
     JobView,
     ModelState,
+    Preview,
     ReplicaState,
     ServiceState,
 )
@@ -37,6 +38,7 @@ from deployments.core.routing import route
 from deployments.core.service import JobQuery, Submission
 from deployments.core.spec import ModelCard, VideoRequest, resolve
 from deployments.ingress import create_app
+from deployments.latest_previews import LatestPreviews
 from tests.e2e.graph import free_port
 
 BASE_URL = "http://localhost:8000"
@@ -83,6 +85,7 @@ class ScriptedJobs:
         self.jobs: dict[str, JobView] = {}
         self.deleted: list[DeletedJob] = []
         self.last_change = 0
+        self.previews = LatestPreviews()
         self.images: list[bytes | None] = []
         self.requests: list[VideoRequest] = []
         self.cancelled: list[str] = []
@@ -159,21 +162,30 @@ class ScriptedJobs:
             await asyncio.sleep(0.01)
         return job
 
-    async def changes(self, after: int | None, timeout_s: float) -> Changes:
+    async def changes(
+        self, after: int | None, timeout_s: float, previews_after: int | None = None
+    ) -> Changes:
         self._must_be_up()
         if after is None or after > self.last_change:
             jobs = tuple(self.jobs[job_id] for job_id in self.running)
-            return Changes(jobs=jobs, last=self.last_change)
+            previews = self.previews.after(previews_after)
+            return Changes(jobs=jobs, previews=previews, last=self.last_change)
         deadline = time.monotonic() + timeout_s
         while after == self.last_change and time.monotonic() < deadline:
+            if self.previews.after(previews_after):
+                break
             await asyncio.sleep(0.01)
             self._must_be_up()
         changed = sorted(self.jobs.values(), key=lambda job: job.sequence)
         return Changes(
             jobs=tuple(job for job in changed if job.sequence > after),
             deleted=tuple(job for job in self.deleted if job.sequence > after),
+            previews=self.previews.after(previews_after),
             last=self.last_change,
         )
+
+    def preview(self, job_id: str, step: int, picture: bytes = b"jpeg") -> None:
+        self.previews.show(job_id, self.jobs[job_id].caller, Preview(step, picture))
 
     async def abandon(self, job_id: str) -> None:
         await self.cancel(job_id)
@@ -252,6 +264,8 @@ class ScriptedJobs:
         """Change what the job shows."""
         changes = {"sequence": self._next_change(), "changed_at": time.time()} | changes
         self.jobs[job_id] = self.jobs[job_id].model_copy(update=changes)
+        if self.jobs[job_id].status != "in_progress":
+            self.previews.ended(job_id)
 
     def _next_change(self) -> int:
         self.last_change += 1

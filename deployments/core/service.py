@@ -86,10 +86,13 @@ class JobsService(Protocol):
         """Return the job as soon as it is done, else as it is after `timeout_s` (at most 2 s, so
         that a shutdown never waits for a caller). Raises: NotFound."""
 
-    async def changes(self, after: int | None, timeout_s: float) -> Changes:
+    async def changes(
+        self, after: int | None, timeout_s: float, previews_after: int | None = None
+    ) -> Changes:
         """Return what changed after the change number `after`, as soon as something has, at the
         latest after `timeout_s` (at most 2 s). None, and a number that no change has had yet, stand
-        for the present: every job that is not done, at once."""
+        for the present: every job that is not done, at once. With `previews_after` also the
+        previews above that number; 0 stands for all that there are."""
 
     async def cancel(self, job_id: str) -> JobView:
         """Stop the job: at once if it waits, within a step if it runs; no effect when it is done.

@@ -1,5 +1,7 @@
 """`/v1/events`: the state of jobs after each change, for whoever listens."""
 
+import asyncio
+import base64
 import hashlib
 import time
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ import pytest
 from deployments.ingress import create_app
 from deployments.routes import feed, listener
 from deployments.routes.feed import Feed
+from deployments.routes.listener import Event
 from tests.event_stream import WITHIN_S, Stream, until
 from tests.scripted_jobs import ScriptedJobs, form, served, service_config
 
@@ -220,6 +223,73 @@ def test_streams_go_on_after_the_jobs_deployment_was_away(
         assert stream.until(2)[1]["data"]["progress"] == 70
 
 
+def test_previews_are_shown_without_a_number(service: Service) -> None:
+    """They are not changes: whoever comes back asks for none of them again."""
+    video = service.submit()
+    with service.stream().reading() as stream:
+        stream.until_id(1)
+        service.jobs.preview(video, 4, b"a picture")
+        event = stream.until(2)[1]
+    assert (event["event"], event["id"], stream.last_id) == ("preview", None, "1")
+    picture = "data:image/jpeg;base64," + base64.b64encode(b"a picture").decode()
+    assert event["data"] == {"id": video, "step": 4, "picture": picture}
+
+
+@pytest.mark.parametrize("path", ["/v1/events", "/v1/videos/{}/events"])
+def test_whoever_comes_is_shown_the_newest_preview_of_each_running_video(
+    service: Service, path: str
+) -> None:
+    """Whether or not somebody listened when it was taken."""
+    video = service.submit()
+    service.jobs.preview(service.submit(), 9)
+    for step in (2, 4):
+        service.jobs.preview(video, step)
+    for newest in (4, 5):
+        with service.stream(path.format(video)).reading() as stream:
+            until(lambda: previews(stream))
+            with service.stream(path.format(video)).reading() as late:
+                until(lambda: previews(late))
+                assert (video, newest) in previews(late)
+        service.until_heard_by(0)
+        service.jobs.preview(video, 5)
+
+
+def test_a_video_that_has_ended_has_no_preview(service: Service) -> None:
+    """Its last one is gone with its run."""
+    video, running = service.submit(), service.submit()
+    with service.stream().reading() as stream:
+        service.jobs.preview(video, 2)
+        until(lambda: previews(stream))
+        service.jobs.finish(video)
+        stream.until_id(3)
+        with service.stream().reading() as late:
+            late.until_id(3)
+            service.jobs.preview(running, 3)
+            until(lambda: previews(late))
+            assert previews(late) == [(running, 3)]
+
+
+def test_a_slow_client_sees_the_newest_preview_and_none_after_the_end() -> None:
+    """One that waits is replaced, and never keeps the end from being the last."""
+
+    async def test() -> None:
+        slow = listener.Listener(None)
+        for step in (1, 2):
+            slow.offer(Event("preview", None, "a", data=str(step)))
+            slow.offer(Event("preview", None, "b", data=str(step)))
+        slow.offer(Event("video", 7, "b", final=True))
+        told = [(event.kind, event.job_id, event.data) for event in await slow.take()]
+        assert told == [("video", "b", ""), ("preview", "a", "2")]
+        assert slow.told == 7
+
+    asyncio.run(test())
+
+
+def previews(stream: Stream) -> list[tuple[str, int]]:
+    told = [event["data"] for event in stream.events if event["event"] == "preview"]
+    return [(data["id"], data["step"]) for data in told]
+
+
 def test_every_stream_ends_when_the_service_stops(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,10 +320,12 @@ def test_each_caller_is_told_of_his_own_videos(tmp_path: Path) -> None:
             others.until_id(1)
             service.jobs.set(video, progress=50)
             assert mine.until(2)[1]["data"]["progress"] == 50
-            service.jobs.finish(video)
+            service.jobs.preview(video, 3)
             mine.until(3)
-            service.http.delete(f"/v1/videos/{video}", headers=ann)
+            service.jobs.finish(video)
             mine.until(4)
+            service.http.delete(f"/v1/videos/{video}", headers=ann)
+            mine.until(5)
             assert others.events == []
 
 
