@@ -19,6 +19,7 @@ from deployments.models.quantised import Int8Linear, Nf4Linear
 from deployments.models.streaming import is_streamed, rest, stream
 
 WeightMode = Literal["resident", "streamed", "fp8", "int8", "nf4"]
+Quantised = type[Int8Linear] | type[Nf4Linear]
 BLOCK_LISTS = ("transformer_blocks", "single_transformer_blocks")
 
 
@@ -27,7 +28,7 @@ def set_weight_mode(
 ) -> None:
     """Put a transformer that was just loaded, and is on the CPU, into `mode`.
 
-    Needs no memory beside the weights but that of one layer.
+    Needs no memory beside the weights but that of some copies of one layer.
 
     Args:
         transformer: of diffusers, its blocks in `BLOCK_LISTS`.
@@ -39,9 +40,9 @@ def set_weight_mode(
     elif mode == "fp8":
         transformer.enable_layerwise_casting(torch.float8_e4m3fn, transformer.dtype)
     elif mode == "int8":
-        _replace_linears(transformer, lambda _: Int8Linear)
+        _replace_linears(transformer, lambda _: Int8Linear, device)
     elif mode == "nf4":
-        _replace_linears(transformer, lambda name: Int8Linear if "norm" in name else Nf4Linear)
+        _replace_linears(transformer, _nf4_but_norms, device)
 
 
 def move(network: Any, device: str) -> Any:
@@ -55,21 +56,22 @@ def move(network: Any, device: str) -> Any:
     return network.to(device)
 
 
-def _replace_linears(
-    transformer: Any, kind: Callable[[str], type[Int8Linear] | type[Nf4Linear]]
-) -> None:
-    """Put quantised layers in the place of the linear ones in the blocks, one after the other."""
+def _nf4_but_norms(name: str) -> Quantised:
+    return Int8Linear if "norm" in name else Nf4Linear
+
+
+def _replace_linears(transformer: Any, kind: Callable[[str], Quantised], device: str) -> None:
+    """Put quantised layers in the place of the linear ones in the blocks, one after the other.
+
+    Each visits `device` for it: a CPU needs minutes for all of them, a GPU seconds.
+    """
     for block in _blocks(transformer):
-        layers = [(name, layer) for name, layer in block.named_modules() if _is_linear(layer)]
-        for name, layer in layers:
-            parent, _, attribute = name.rpartition(".")
-            setattr(block.get_submodule(parent), attribute, kind(name).of(layer))
-        # What they replaced goes now, not when all blocks are done.
-        del layers
-
-
-def _is_linear(layer: nn.Module) -> bool:
-    return isinstance(layer, nn.Linear)
+        names = [name for name, layer in block.named_modules() if isinstance(layer, nn.Linear)]
+        for name in names:
+            layer, parent = block.get_submodule(name), name.rpartition(".")[0]
+            home = layer.weight.device
+            quantised = kind(name).of(layer.to(device)).to(home)
+            setattr(block.get_submodule(parent), name.rpartition(".")[2], quantised)
 
 
 def _blocks(transformer: Any) -> Iterator[nn.Module]:

@@ -302,7 +302,7 @@ def test_what_is_stored_in_fewer_bits_is_exact(
 ) -> None:
     """With the scales; what is left out is the table that turns 4 bits into numbers."""
     made = on_meta(network)
-    set_weight_mode(made, mode, "cpu")
+    set_weight_mode(made, mode, "meta")
     stored = [*made.parameters(), *made.buffers()]
     size = sum(tensor.numel() * tensor.itemsize for tensor in stored)
     expected = transformer_bytes(figures.counts(), Mode(transformer=mode))
