@@ -1,10 +1,10 @@
 """A real backend without a network: it paints flat frames.
 
-The prompt steers it: `slow` and `steady` take time at each step, `thorough` at each decoded chunk,
-`fail` raises, `vram` is too large, and `vram for NAME` for that model only. So does the model's
-name: `broken` cannot be loaded, `late` loads when `OPENING` is set, `opensora` takes images, whose
-mean colour it paints, and makes long clips in segments. `PAINTER_LOAD_S` in the environment is how
-long loading takes.
+The prompt steers it: `slow` and `steady` take time at each step, `thorough` at each decoded run,
+`fail` raises, `leak` keeps memory, `vram` is too large, and `vram for NAME` for that model only. So
+does the model's name: `broken` cannot be loaded, `late` loads when `OPENING` is set, `opensora`
+takes images, whose mean colour it paints, and makes long clips in segments. `PAINTER_LOAD_S` in the
+environment is how long loading takes.
 """
 
 import io
@@ -61,6 +61,7 @@ class Painter:
 
     def __init__(self, config: ModelConfig, checkpoint: Checkpoint, device: str) -> None:
         self._config, self._device = config, device
+        self._held_gb = 0.0
 
     def load(self) -> None:
         if self._config.name.startswith("broken"):
@@ -72,6 +73,15 @@ class Painter:
     def placement(self) -> Placement | None:
         return PLACEMENT
 
+    def held_gb(self) -> float:
+        return self._held_gb
+
+    def release(self) -> None:
+        """Nothing that it holds by mistake comes back."""
+
+    def leave_gpu(self) -> None:
+        """Nothing of it lies on a GPU."""
+
     def generate(self, spec: VideoSpec, image: bytes | None = None) -> Iterator[BackendEvent]:
         assert (image is not None) == spec.conditioned
         _, vram, name = spec.prompt.partition("vram")
@@ -81,10 +91,12 @@ class Painter:
             line = f"{os.environ.get('CUDA_VISIBLE_DEVICES')} {os.getpid()} {spec.prompt}\n"
             with Path(trace).open("a") as file:
                 file.write(line)
+        if "leak" in spec.prompt:
+            self._held_gb += 1.25
         yield PhaseBegan("text")
         yield Notice("painted, not dreamt")
         colour = _mean(image) if image else (spec.seed % 256,) * 3
-        first = 0
+        first, step_s = 0, STEP_S * (10 if "slow" in spec.prompt else 1)
         for segment in range(spec.segments):
             yield from self._steps(spec, segment)
             yield PhaseBegan("decode")
@@ -92,7 +104,7 @@ class Painter:
             segment_frames = spec.generated_frames - (segment > 0)
             end = min(first + segment_frames, spec.num_frames)
             for begin in range(first, end, 6):
-                time.sleep(STEP_S if "thorough" in spec.prompt else 0)
+                time.sleep(step_s if "thorough" in spec.prompt else 0)
                 shape = (min(6, end - begin), spec.generated_height, spec.generated_width, 3)
                 yield Decoded(np.full(shape, colour, np.uint8), begin)
             first = end

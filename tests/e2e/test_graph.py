@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
@@ -20,6 +21,10 @@ from tests.receiver import SECRET, Receiver, receiving
 from training.evaluate import read_frames
 from training.render import render
 from training.scenes import draw_scene
+
+# Two steps, then nine runs of frames, of half a second each: three chunks go to the encoder, after
+# 2, 4 and 4.5 s of decoding.
+SLOW = {"prompt": "a slow and thorough hand", "num_inference_steps": "2", "num_frames": "49"}
 
 
 @pytest.fixture(scope="module")
@@ -168,23 +173,69 @@ def test_a_client_that_leaves_stops_the_model_within_a_step(graph: Graph) -> Non
     assert time.monotonic() - began < 3
 
 
-def test_a_killed_model_costs_its_job_nothing_but_time(graph: Graph) -> None:
-    """The job runs again on the replica that takes its place."""
-    job_id = graph.submit(prefer_backend="painter", prompt="a slow and steady hand")
-    graph.until(job_id, "denoise")
+@pytest.mark.parametrize("phase", ["denoise", "decode"])
+def test_a_killed_model_costs_its_job_nothing_but_time(
+    graph: Graph, folder: Path, phase: str
+) -> None:
+    """The job runs again on the replica that takes its place; the file that was begun is gone."""
+    job_id = graph.submit(prefer_backend="painter", **SLOW)
+    graph.until(job_id, phase)
+    if phase == "decode":
+        until_encoded(graph, 24)
     kill("painter")
     job = graph.until_done(job_id)
     assert job["status"] == "completed", job
     assert job["attempts"] == 2
+    until_clean(graph, folder)
 
 
-def test_a_killed_encoder_costs_no_time_of_the_model(graph: Graph) -> None:
+@pytest.mark.parametrize("phase", ["decode", "encode"])
+def test_a_killed_encoder_costs_no_time_of_the_model(graph: Graph, phase: str) -> None:
     """The frames are still there: the file is written again, in the same attempt."""
-    job_id = graph.submit(prefer_backend="painter", width="1280", height="720", num_frames="97")
-    graph.until(job_id, "encode")
+    long = {"width": "1280", "height": "720", "num_frames": "97"}
+    job_id = graph.submit(prefer_backend="painter", **(SLOW if phase == "decode" else long))
+    graph.until(job_id, phase)
+    if phase == "decode":
+        until_encoded(graph, 24)
     kill("encoder")
     job = graph.until_done(job_id)
     assert (job["status"], job["attempts"]) == ("completed", 1), job
+
+
+def test_frames_are_encoded_while_the_next_are_decoded(graph: Graph, folder: Path) -> None:
+    """ffmpeg has read the first of them; a cancel then stops it and leaves no file."""
+    job_id = graph.submit(prefer_backend="painter", **SLOW)
+    graph.until(job_id, "decode")
+    until_encoded(graph, 24)
+    assert graph.job(job_id)["phase"] == "decode"
+    job = graph.http.post(f"/v1/videos/{job_id}/cancel").json()
+    assert (job["status"], job["error"]["code"]) == ("failed", "cancelled")
+    until_clean(graph, folder)
+    assert ffmpegs() == []
+
+
+def ffmpegs() -> list[psutil.Process]:
+    (encoder,) = replica_pids("encoder")
+    return [child for child in psutil.Process(encoder).children() if "ffmpeg" in child.name()]
+
+
+def until_encoded(graph: Graph, frames: int) -> None:
+    """Wait until an ffmpeg has read so many frames of 256x256 pixels."""
+    frame_bytes = 3 * 256 * 256
+
+    def read() -> int:
+        return max(process.io_counters().read_chars for process in ffmpegs())
+
+    graph.wait(read, lambda count: count >= frames * frame_bytes, 20)
+
+
+def until_clean(graph: Graph, folder: Path) -> None:
+    """Wait until nothing half-written is left: a cancel takes a moment to reach the encoder."""
+    graph.wait(
+        lambda: list((folder / "outputs").glob(".*")) + list((folder / "outputs").glob("*.part")),
+        lambda left: [path.name for path in left] in ([], [".previews"]),
+        5,
+    )
 
 
 @pytest.mark.parametrize("part", ["ingress", "proxy", "controller"])
