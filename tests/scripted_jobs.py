@@ -31,6 +31,8 @@ from deployments.core.events import (
     ReplicaState,
     ServiceState,
 )
+from deployments.core.lora_figures import figures_with
+from deployments.core.loras import LoraFolders
 from deployments.core.memory import Placement
 from deployments.core.networks.figures import MochiFigures, OpenSoraFigures
 from deployments.core.outlook import Figures, Outlook, Times, outlook
@@ -92,12 +94,13 @@ class ScriptedJobs:
         self.replicas: tuple[ReplicaState, ...] = (replica(),)
         self.figures: Figures = {"mochi": MochiFigures(), "opensora": OpenSoraFigures()}
         self.times: dict[str, Times] = {}
+        self.loras = LoraFolders({})
 
     async def submit(self, submission: Submission) -> JobView:
         job_id, request = submission.job_id, submission.request
         if self.refuse:
             raise self.refuse
-        way = route(request, self.cards)
+        way = route(request, self.cards, await self.loras.stock_for(request))
         name = way.models[0]
         card = next(card for card in self.cards if card.name == name)
         spec = resolve(request, card)
@@ -136,7 +139,9 @@ class ScriptedJobs:
 
     async def estimate(self, request: VideoRequest) -> Outlook:
         self._must_be_up()
-        return outlook(request, self.cards, self.figures, self.replicas, self.times)
+        stock = await self.loras.stock_for(request)
+        figures = figures_with(self.figures, request.loras, stock)
+        return outlook(request, self.cards, figures, self.replicas, self.times, stock)
 
     async def get(self, job_id: str) -> JobView:
         self._must_be_up()
@@ -325,12 +330,17 @@ class Api:
 
 @contextlib.contextmanager
 def open_api(
-    folder: Path, *, cards: list[ModelCard] | None = None, **settings: object
+    folder: Path,
+    *,
+    cards: list[ModelCard] | None = None,
+    loras: LoraFolders | None = None,
+    **settings: object,
 ) -> Iterator[Api]:
     """Give an `Api` whose files lie in `folder`; `settings` are those of the config."""
     config = service_config(folder, **settings)
     jobs = ScriptedJobs(config, cards)
-    app = create_app(jobs, config, jobs.cards)
+    jobs.loras = loras or jobs.loras
+    app = create_app(jobs, config, jobs.cards, loras=jobs.loras)
     with TestClient(app, base_url=BASE_URL, raise_server_exceptions=False) as http:
         api = Api(http, jobs, app)
         api.refresh()

@@ -75,7 +75,7 @@ def test_every_field_of_the_form_has_a_description_and_an_example(document: dict
     """People learn the API at /docs; a file alone needs no example."""
     content = document["paths"]["/generate"]["post"]["requestBody"]["content"]
     fields = content["multipart/form-data"]["schema"]["properties"]
-    assert len(fields) == 14
+    assert len(fields) == 15
     content = document["paths"]["/v1/videos"]["post"]["requestBody"]["content"]
     fields = fields | content["multipart/form-data"]["schema"]["properties"]
     for name, field in fields.items():
