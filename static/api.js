@@ -6,7 +6,8 @@ import { keep, kept } from "./dom.js";
  * @typedef {{minimum: number, maximum: number, multiple_of: number | null}} Range
  * @typedef {{id: string, state: string, reason: string, checkpoint: string, bundled: boolean,
  *   licence: string, limits: Record<string, any>, defaults: Record<string, any>,
- *   videos: {limits: Record<string, Range>}, example_prompts: string[]}} Model
+ *   videos: {limits: Record<string, Range>}, example_prompts: string[],
+ *   loras: {name: string, problem: string}[]}} Model
  * @typedef {"queued" | "in_progress" | "completed" | "failed"} Status
  * @typedef {{id: string, model: string, status: Status, phase: string, progress: number,
  *   step: number, num_steps: number, queue_position: number, created_at: number,
@@ -17,8 +18,10 @@ import { keep, kept } from "./dom.js";
  *   remixed_from_video_id: string | null, attempts: number, notices: string[],
  *   negative_prompt: string, num_inference_steps: number | null, guidance_scale: number | null,
  *   quality: string, low_vram: boolean, has_image: boolean,
+ *   loras: {name: string, strength: number}[],
  *   error: {code: string, message: string} | null, seconds_left?: number | null,
  *   stalled?: boolean, heartbeat_at?: number | null, pinned?: boolean}} Video
+ * @typedef {{id: string, step: number, picture: string}} Preview `picture` is a data URL
  * @typedef {{data: Video[], last_id: string | null, has_more: boolean}} Page
  * @typedef {{seconds_to_make: number | null, peak_gb: number | null, available_gb: number | null,
  *   fits: boolean | null, nearest: {low_vram: boolean, num_frames: number | null,
@@ -169,7 +172,8 @@ export const contentUrl = (id, variant) => `${address(id)}/content?variant=${var
 
 /**
  * The one stream of what happens to videos. Fires `video` (detail: the video), `deleted` (detail:
- * its id) and `state` (detail: "open" or "away"). Comes back by itself, and from where it was.
+ * its id), `preview` (detail: the preview) and `state` (detail: "open" or "away"). Comes back by
+ * itself, and from where it was.
  */
 export class Feed extends EventTarget {
   /** @type {EventSource | null} */
@@ -186,8 +190,8 @@ export class Feed extends EventTarget {
       this.#tries = 0;
       this.#tell("state", "open");
     });
-    source.addEventListener("video", (event) => this.#take("video", event));
-    source.addEventListener("deleted", (event) => this.#take("deleted", event));
+    for (const type of /** @type {const} */ (["video", "deleted", "preview"]))
+      source.addEventListener(type, (event) => this.#take(type, event));
     source.addEventListener("error", () => this.#lost(source));
   }
 
@@ -201,7 +205,7 @@ export class Feed extends EventTarget {
   }
 
   /**
-   * @param {"video" | "deleted"} type
+   * @param {"video" | "deleted" | "preview"} type
    * @param {MessageEvent} event
    */
   #take(type, event) {

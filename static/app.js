@@ -8,6 +8,7 @@ import { videos } from "./store.js";
 import { askForKey } from "./elements/dialogs.js";
 import "./elements/length-field.js";
 import "./elements/live-estimate.js";
+import "./elements/lora-field.js";
 import "./elements/model-field.js";
 import "./elements/picture-field.js";
 import "./elements/seed-field.js";
@@ -110,6 +111,7 @@ function lookSoon() {
 
 feed.addEventListener("video", (event) => videos.put(/** @type {CustomEvent} */ (event).detail));
 feed.addEventListener("deleted", (event) => videos.drop(/** @type {CustomEvent} */ (event).detail));
+feed.addEventListener("preview", (event) => videos.foresee(/** @type {CustomEvent} */ (event).detail));
 feed.addEventListener("state", (event) => {
   const lost = /** @type {CustomEvent} */ (event).detail === "away";
   if (lost !== away) lookSoon();

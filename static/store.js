@@ -1,8 +1,12 @@
-// The videos that this page knows of. One truth for all views: they listen to `change` and `gone`.
+// The videos that this page knows of. One truth for all views: they listen to `change`, `gone` and
+// `preview`.
 
 import * as api from "./api.js";
 
-/** @typedef {import("./api.js").Video} Video */
+/**
+ * @typedef {import("./api.js").Video} Video
+ * @typedef {import("./api.js").Preview} Preview
+ */
 
 const UNDO_MS = 10_000;
 
@@ -12,6 +16,8 @@ export const unfinished = (video) => video.status === "queued" || video.status =
 class VideoStore extends EventTarget {
   /** @type {Map<string, {video: Video, asOf: number}>} */
   #known = new Map();
+  /** @type {Map<string, Preview>} the newest of each video that runs */
+  #previews = new Map();
   /** @type {Map<string, number>} deletions that can still be undone: id to timer */
   #leaving = new Map();
 
@@ -40,14 +46,28 @@ class VideoStore extends EventTarget {
     const before = this.#known.get(video.id);
     if (before && before.asOf > asOf) return;
     this.#known.set(video.id, { video, asOf });
+    if (video.status !== "in_progress") this.#previews.delete(video.id);
     if (this.#leaving.has(video.id)) return;
     this.dispatchEvent(new CustomEvent("change", { detail: { video, before: before?.video } }));
+  }
+
+  /** @param {string} id */
+  preview(id) {
+    return this.#previews.get(id);
+  }
+
+  /** Take in how a video that runs is foreseen. @param {Preview} preview */
+  foresee(preview) {
+    if (this.get(preview.id)?.status !== "in_progress") return;
+    this.#previews.set(preview.id, preview);
+    this.dispatchEvent(new CustomEvent("preview", { detail: preview.id }));
   }
 
   /** @param {string} id */
   drop(id) {
     clearTimeout(this.#leaving.get(id));
     this.#leaving.delete(id);
+    this.#previews.delete(id);
     if (this.#known.delete(id)) this.#tellGone(id);
   }
 

@@ -4,6 +4,7 @@ import * as api from "../api.js";
 import { complain } from "../deeds.js";
 import { $, h, setText } from "../dom.js";
 import { finish, sets } from "../drafts.js";
+import { showPreview } from "../preview.js";
 import { videos } from "../store.js";
 import { ago, failure, phase } from "../words.js";
 
@@ -19,7 +20,7 @@ class DraftBoard extends HTMLElement {
   #shown = "";
 
   connectedCallback() {
-    for (const type of ["change", "gone"]) videos.addEventListener(type, () => this.#refresh());
+    for (const type of ["change", "gone", "preview"]) videos.addEventListener(type, () => this.#refresh());
   }
 
   /** @param {string} id of the set; "" for the newest */
@@ -113,6 +114,7 @@ class DraftBoard extends HTMLElement {
   #showCell(cell, draft) {
     const video = videos.get(draft.draft);
     const well = $(cell, ".well");
+    showPreview(well, draft.draft);
     if (video?.status === "completed") {
       if (!well.querySelector("video")) $(well, ".state").replaceChildren(moving(video));
     } else {

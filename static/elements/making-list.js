@@ -2,6 +2,7 @@
 
 import { cancel } from "../deeds.js";
 import { $, fromTemplate, setText } from "../dom.js";
+import { showPreview } from "../preview.js";
 import { unfinished, videos } from "../store.js";
 import { outlook, phase } from "../words.js";
 
@@ -35,6 +36,7 @@ class MakingList {
     this.section = section;
     videos.addEventListener("change", (event) => this.#take(/** @type {CustomEvent} */ (event).detail.video));
     videos.addEventListener("gone", (event) => this.#drop(/** @type {CustomEvent} */ (event).detail));
+    videos.addEventListener("preview", (event) => this.#showPreview(/** @type {CustomEvent} */ (event).detail));
     setInterval(() => this.#tick(), TICK_MS);
   }
 
@@ -45,7 +47,14 @@ class MakingList {
     const entry = { card: known?.card ?? this.#make(video), heardAt: performance.now() };
     this.#cards.set(video.id, entry);
     showProgress(entry.card, video, entry.heardAt);
+    this.#showPreview(video.id);
     this.#arrange();
+  }
+
+  /** @param {string} id */
+  #showPreview(id) {
+    const card = this.#cards.get(id)?.card;
+    if (card) showPreview($(card, ".well"), id);
   }
 
   /** @param {Video} video */

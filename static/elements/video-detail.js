@@ -5,6 +5,7 @@ import * as deeds from "../deeds.js";
 import { $, fromTemplate, h } from "../dom.js";
 import { drawIcons } from "../icons.js";
 import { frameOf } from "../picture.js";
+import { showPreview } from "../preview.js";
 import { asCurl, asPython, recipeOf } from "../recipe.js";
 import { unfinished, videos } from "../store.js";
 import { ago, facts, failure } from "../words.js";
@@ -22,10 +23,12 @@ class VideoDetail extends HTMLElement {
 
   connectedCallback() {
     videos.addEventListener("change", this.#onChange);
+    videos.addEventListener("preview", this.#onPreview);
   }
 
   disconnectedCallback() {
     videos.removeEventListener("change", this.#onChange);
+    videos.removeEventListener("preview", this.#onPreview);
   }
 
   /** @param {Video} video */
@@ -46,9 +49,19 @@ class VideoDetail extends HTMLElement {
     else this.#refresh(video);
   };
 
+  #onPreview = (/** @type {Event} */ event) => {
+    if (/** @type {CustomEvent} */ (event).detail === this.#id) this.#showPreview();
+  };
+
+  #showPreview() {
+    const well = this.querySelector(".running .well");
+    if (well) showPreview(well, this.#id);
+  }
+
   /** What changes while the view is open. @param {Video} video */
   #refresh(video) {
     if (unfinished(video)) showProgress($(this, ".running"), video, this.#heardAt);
+    this.#showPreview();
     this.querySelector(".pin")?.setAttribute("aria-pressed", String(video.pinned === true));
   }
 

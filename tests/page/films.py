@@ -50,6 +50,10 @@ class Film:
         Image.fromarray(frames[0]).save(poster, "WEBP", quality=90)
         self.poster = poster.getvalue()
         self.last = frames[-1].astype(float)
+        small = io.BytesIO()
+        middle = Image.fromarray(frames[len(frames) // 2])
+        middle.resize((width // 16, height // 16)).save(small, "JPEG")
+        self.preview = small.getvalue()
 
 
 def _encoded(frames: np.ndarray, fps: int) -> bytes:
@@ -96,6 +100,10 @@ class FilmJobs(ScriptedJobs):
         with contextlib.suppress(StopIteration):
             submitted.send(None)
         return job_id
+
+    def foresee(self, job_id: str, step: int) -> None:
+        """Show how the film will be, as a model would on its way."""
+        self.preview(job_id, step, self.film.preview)
 
     def queue(self, job_id: str, position: int) -> None:
         """Put the job back into the queue."""

@@ -21,12 +21,17 @@ def test_one_of_four_drafts_is_made_in_full(studio: Studio) -> None:
     expect(board).to_have_count(4)
     expect(page.locator("draft-board")).to_contain_text("with 5 steps each")
     expect(board.first.locator(".state")).to_have_text("40 %")
+    second = list(studio.jobs.jobs)[1]
+    studio.jobs.foresee(second, 4)
+    expect(board.nth(1).get_by_alt_text("Preview after step 4")).to_be_visible()
+    expect(page.locator(".board img")).to_have_count(1)
     drafts = list(studio.jobs.requests)
     assert [request.num_inference_steps for request in drafts] == [5] * 4
     assert len({request.seed for request in drafts}) == 4
     for job_id in list(studio.jobs.jobs):
         studio.jobs.finish(job_id)
     expect(board.locator("video")).to_have_count(4)
+    expect(page.locator(".board img")).to_have_count(0)
     board.nth(2).get_by_role("button", name="Make in full").click()
     expect(board.nth(2)).to_contain_text("In full: 40 %")
     full = studio.jobs.requests[-1]

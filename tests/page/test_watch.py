@@ -34,6 +34,49 @@ def test_a_video_is_watched_to_its_end(studio: Studio) -> None:
     expect(page.locator("#announcer")).to_have_text("Finished: a red ball moving right")
 
 
+def test_a_video_is_seen_before_it_is_done(studio: Studio) -> None:
+    """Where its frames will be, on the wall and in its own view, with words for whoever does not
+    see it; nothing moves, and a reload shows it again."""
+    page = studio.open()
+    job_id = studio.make()
+    well = studio.making.first.locator(".well")
+    before = well.bounding_box()
+    expect(well.locator("img")).to_have_count(0)
+    studio.jobs.foresee(job_id, 4)
+    expect(well.get_by_alt_text("Preview after step 4")).to_be_visible()
+    studio.jobs.foresee(job_id, 6)
+    picture = well.get_by_alt_text("Preview after step 6")
+    expect(picture).to_be_visible()
+    expect(well.locator("img")).to_have_count(1)
+    expect(well.locator(".percent")).to_be_visible()
+    assert well.bounding_box() == before
+    assert picture.evaluate("img => img.decode().then(() => img.naturalWidth)") == 16
+    page.reload()
+    expect(picture).to_be_visible()
+    page.goto(f"{studio.url}/#/videos/{job_id}")
+    large = studio.sheet.locator(".running .well")
+    expect(large.get_by_alt_text("Preview after step 6")).to_be_visible()
+    studio.jobs.foresee(job_id, 8)
+    expect(large.get_by_alt_text("Preview after step 8")).to_be_visible()
+    studio.jobs.finish(job_id)
+    expect(studio.sheet.locator("video")).to_be_visible()
+    expect(page.locator("img.preview")).to_have_count(0)
+
+
+def test_a_video_that_has_to_begin_again_shows_nothing_of_its_first_try(studio: Studio) -> None:
+    """Until there is a preview of the second."""
+    studio.open()
+    job_id = studio.make()
+    preview = studio.making.first.locator("img.preview")
+    studio.jobs.foresee(job_id, 4)
+    expect(preview).to_have_count(1)
+    studio.jobs.queue(job_id, 1)
+    expect(preview).to_have_count(0)
+    studio.jobs.set(job_id, status="in_progress", phase="denoise", queue_position=0)
+    studio.jobs.foresee(job_id, 2)
+    expect(preview).to_have_attribute("alt", "Preview after step 2")
+
+
 def test_several_videos_stand_in_the_order_of_the_queue(studio: Studio) -> None:
     """With their places, which move up."""
     studio.open()

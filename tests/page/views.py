@@ -42,6 +42,7 @@ def furnish(studio: Studio, films: list[Film]) -> None:
     jobs.set(failed, created_at=time.time() - HOUR_S)
     running = studio.add(EXAMPLES[1], done=False)
     jobs.set(running, seconds_left=84.0, step=9, progress=43)
+    jobs.foresee(running, 9)
     waiting = studio.add(EXAMPLES[2], width=456, height=256, done=False)
     jobs.queue(waiting, 1)
 
@@ -101,6 +102,8 @@ def drafts(studio: Studio) -> None:
     expect(studio.page.locator(".board li")).to_have_count(4)
     for job_id in _of(studio, "in_progress")[-4:-1]:
         studio.jobs.finish(job_id)
+    studio.jobs.foresee(_of(studio, "in_progress")[-1], 8)
+    expect(studio.page.locator(".board img")).to_have_count(1)
     studio.page.get_by_role("button", name="Make in full").nth(1).click()
     expect(studio.page.locator(".board .chosen")).to_have_count(1)
 
