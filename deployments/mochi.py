@@ -4,7 +4,7 @@ A plain class that `deployments.video_model.VideoModel` drives on one thread. to
 `load()` only, so that the wiring may ask for the card without it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, ClassVar
 from deployments import metrics
 from deployments.core.checkpoints import Checkpoint, GenerationConfig, Published
 from deployments.core.config import ModelConfig
-from deployments.core.events import BackendEvent, Decoded, Notice, PhaseBegan, Step
+from deployments.core.events import BackendEvent, Decoded, Notice, PhaseBegan, Preview, Step
 from deployments.core.memory import Placement
 from deployments.core.networks.figures import MochiFigures
 from deployments.core.networks.model import Clip
 from deployments.core.qualities import Reuse, draft_notice, fast_notice
 from deployments.core.spec import ModelCard, VideoSpec
 from deployments.device_memory import memory_of
+from deployments.kernels import Kernels
 from deployments.ladder import Attempt
 from deployments.loras import Loras
 from deployments.placement import PlacedJob, Placer, use_threads
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from deployments.models.mochi1.loading import MochiParts
     from deployments.models.mochi1.text import PromptEncoder
+    from deployments.models.previewing import Previews
 
 FRAME_STEP = 6
 LATENT_CHANNELS, LATENT_SIDE = 12, 8
@@ -103,22 +105,28 @@ class Mochi:
         self._card = self.card(config, checkpoint)
         device_memory = memory_of(device, config.memory_fraction)
         self._loras = Loras(config.loras_dir)
+        self._kernels = Kernels(config, device)
         self._placer = Placer(
             config.name, device, ("text_encoder",), device_memory, self._loras, config.weights
         )
         self._parts: MochiParts
         self._prompts: PromptEncoder
+        self._previews_of: Callable[[int], Previews]
 
     def load(self) -> None:
         """Load the checkpoint and decide which networks stay on the GPU.
 
         Raises:
             FileNotFoundError: a part is not on this disk.
-            ValueError: it is not a Mochi checkpoint, or its weights do not fit.
+            ValueError: it is not a Mochi checkpoint, or its weights do not fit;
+                or a setting of the config cannot work here.
+            RuntimeError: the blocks cannot be compiled.
         """
         from deployments.models.loading import local_folder
         from deployments.models.mochi1 import loading
         from deployments.models.mochi1.text import PromptEncoder
+        from deployments.models.mochi1.warming import warm_up
+        from deployments.models.previewing import PreviewMap, Previews
 
         if self._device == "cpu":
             use_threads(self._cpu_threads)
@@ -126,12 +134,20 @@ class Mochi:
         loading.MOCHI.check_folder(local_folder(source))
         largest = Clip.largest(generation.native_area, generation.max_frames)
         self._placer.plan(self.figures(self._checkpoint), largest)
+        self._kernels.check(self._placer.mode.transformer)
         self._parts = loading.load(
             source,
             self._device,
             on_cpu=self._placer.on_cpu,
             weights=self._placer.mode.transformer,
         )
+        self._kernels.use(
+            self._parts.transformer,
+            warm_up,
+            rests_on_cpu="transformer" in self._placer.on_cpu,
+        )
+        preview_map = PreviewMap.read(local_folder(source), LATENT_CHANNELS)
+        self._previews_of = partial(Previews, preview_map)
         self._prompts = PromptEncoder(
             self._parts.tokenizer,
             self._parts.text_encoder,
@@ -195,6 +211,7 @@ class Mochi:
         height, width = spec.generated_height // LATENT_SIDE, spec.generated_width // LATENT_SIDE
         latents = initial_noise(spec.seed, (1, LATENT_CHANNELS, num_latents, height, width))
         transformer = job.take("transformer")
+        previews = self._previews_of(spec.num_inference_steps)
         steps = denoise(
             transformer,
             latents,
@@ -211,6 +228,8 @@ class Mochi:
             for state in steps:
                 latents = state.latents
                 yield Step(state.step, spec.num_inference_steps)
+                if picture := previews.after(state.step, state.predicted):
+                    yield Preview(state.step, picture)
         if spec.quality == "fast":
             yield Notice(fast_notice(spec, Reuse(cache.passes, cache.reused)))
         return latents

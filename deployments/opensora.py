@@ -8,7 +8,7 @@ the one before, in the model's first-image mode, and that repeated frame is left
 """
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
@@ -16,13 +16,22 @@ from typing import TYPE_CHECKING, ClassVar
 from deployments import metrics
 from deployments.core.checkpoints import Checkpoint, GenerationConfig, Published
 from deployments.core.config import ModelConfig
-from deployments.core.events import BackendEvent, Decoded, Notice, PhaseBegan, Step, Waiting
+from deployments.core.events import (
+    BackendEvent,
+    Decoded,
+    Notice,
+    PhaseBegan,
+    Preview,
+    Step,
+    Waiting,
+)
 from deployments.core.memory import Placement
 from deployments.core.networks.figures import OpenSoraFigures
 from deployments.core.networks.model import Clip
 from deployments.core.qualities import Reuse, draft_notice, fast_notice
 from deployments.core.spec import MAX_FRAMES, MAX_SEED, ModelCard, VideoSpec
 from deployments.device_memory import memory_of
+from deployments.kernels import Kernels
 from deployments.ladder import Attempt
 from deployments.loras import Loras
 from deployments.placement import PlacedJob, Placer, use_threads
@@ -33,6 +42,7 @@ if TYPE_CHECKING:
     from deployments.models.opensora.loading import OpenSoraParts
     from deployments.models.opensora.sampling import TextEmbedding
     from deployments.models.opensora.text import PromptEncoder
+    from deployments.models.previewing import Previews
 
 FRAME_STEP = 4
 LATENT_CHANNELS, LATENT_SIDE = 16, 8
@@ -104,22 +114,28 @@ class OpenSora:
         self._card = self.card(config, checkpoint)
         device_memory = memory_of(device, config.memory_fraction)
         self._loras = Loras(config.loras_dir)
+        self._kernels = Kernels(config, device)
         self._placer = Placer(
             config.name, device, TEXT_PARTS, device_memory, self._loras, config.weights
         )
         self._parts: OpenSoraParts
         self._prompts: PromptEncoder
+        self._previews_of: Callable[[int], Previews]
 
     def load(self) -> None:
         """Load the checkpoint and decide which networks stay on the GPU.
 
         Raises:
             FileNotFoundError: a part is not on this disk.
-            ValueError: it is not an Open-Sora checkpoint, or its weights do not fit.
+            ValueError: it is not an Open-Sora checkpoint, or its weights do not fit;
+                or a setting of the config cannot work here.
+            RuntimeError: the blocks cannot be compiled.
         """
         from deployments.models.loading import local_folder
         from deployments.models.opensora import loading
         from deployments.models.opensora.text import PromptEncoder
+        from deployments.models.opensora.warming import warm_up
+        from deployments.models.previewing import PreviewMap, Previews
 
         if self._device == "cpu":
             use_threads(self._cpu_threads)
@@ -127,6 +143,7 @@ class OpenSora:
         loading.OPENSORA.check_folder(local_folder(source))
         largest = Clip.largest(generation.native_area, generation.max_frames)
         self._placer.plan(self.figures(self._checkpoint), largest)
+        self._kernels.check(self._placer.mode.transformer)
         parts = loading.load(
             source,
             self._device,
@@ -134,6 +151,13 @@ class OpenSora:
             weights=self._placer.mode.transformer,
         )
         self._parts = parts
+        self._kernels.use(
+            self._parts.transformer,
+            warm_up,
+            rests_on_cpu="transformer" in self._placer.on_cpu,
+        )
+        preview_map = PreviewMap.read(local_folder(source), LATENT_CHANNELS)
+        self._previews_of = partial(Previews, preview_map)
         self._prompts = PromptEncoder(
             parts.tokenizer,
             parts.text_encoder,
@@ -239,6 +263,7 @@ class OpenSora:
         one_frame = Clip(spec.generated_width, spec.generated_height, 1)
         seed = (spec.seed + segment) % (MAX_SEED + 1)
         transformer = job.take("transformer")
+        previews = self._previews_of(spec.total_steps)
         steps = denoise(
             transformer,
             initial_noise(seed, (1, LATENT_CHANNELS, num_latents, height, width)),
@@ -259,6 +284,8 @@ class OpenSora:
                 latents = state.latents
                 done = segment * spec.num_inference_steps + state.step
                 yield Step(done, spec.total_steps)
+                if picture := previews.after(done, state.predicted):
+                    yield Preview(done, picture)
         made.add(cache.passes, cache.reused)
         return latents
 
