@@ -78,7 +78,7 @@ class Ladder:
     def run(self, phase: PhaseName, attempt: Callable[[], Attempt[Result]]) -> Attempt[Result]:
         """Run a phase; each time that memory runs out, say so and run it again one rung down.
 
-        Steps are told again, but a frame is yielded once: those of an attempt that failed are left
+        Steps are told again, frames and notices are not: those of an attempt that failed are left
         out in the next one.
 
         Args:
@@ -95,7 +95,8 @@ class Ladder:
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
-                logger.warning("out of memory %s: %s", DOING[phase], error)
+                # As text: a log that keeps its records would keep the error.
+                logger.warning("out of memory %s: %s", DOING[phase], str(error))
             # Only now, when the error is gone: its traceback holds the attempt's tensors.
             rung = self._step_down(phase)
             yield Notice(f"The GPU's memory ran out {DOING[phase]}; this was repeated {rung.said}.")
@@ -111,33 +112,35 @@ class Ladder:
 
 
 class _PassedOn:
-    """What of a phase's frames has been yielded, over all attempts.
-
-    Attributes:
-        frames: so many of the clip's frames, from its beginning; 0 before this phase's first one.
-    """
+    """What of a phase has been yielded, over all attempts."""
 
     def __init__(self) -> None:
-        self.frames = 0
+        self._notices: set[Notice] = set()
+        # So many of the clip's frames, from its beginning; 0 before this phase's first one.
+        self._frames = 0
 
     def without_repeats(self, events: Attempt[Result]) -> Attempt[Result]:
-        """Yield the events; in the place of frames that were yielded before, that time passes."""
+        """Yield the events; in the place of frames and notices that came before, time passes."""
         while True:
             try:
                 event = next(events)
             except StopIteration as end:
                 result: Result = end.value
                 return result
-            yield self._new(event) if isinstance(event, Decoded) else event
+            yield self._new(event)
 
-    def _new(self, run: Decoded) -> BackendEvent:
-        known = max(0, self.frames - run.first_frame)
-        if not len(run.frames):
-            return run
-        if known >= len(run.frames):
+    def _new(self, event: BackendEvent) -> BackendEvent:
+        if isinstance(event, Notice):
+            if event in self._notices:
+                return Waiting()
+            self._notices.add(event)
+        if not isinstance(event, Decoded) or not len(event.frames):
+            return event
+        known = max(0, self._frames - event.first_frame)
+        if known >= len(event.frames):
             return Waiting()
-        self.frames = run.first_frame + len(run.frames)
-        return Decoded(run.frames[known:], run.first_frame + known)
+        self._frames = event.first_frame + len(event.frames)
+        return Decoded(event.frames[known:], event.first_frame + known)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
