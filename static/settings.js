@@ -1,5 +1,7 @@
 // What may be asked for: every limit comes from `/v1/models`, none is copied here.
 
+import { lorasIn } from "./recipe.js";
+
 /**
  * @typedef {import("./api.js").Model} Model
  * @typedef {import("./api.js").Range} Range
@@ -29,6 +31,26 @@ export const characters = (text) => [...text].length;
 const rangeOf = (model, name) => (SIDES.includes(name) ? model.videos.limits[name] : model.limits[name]);
 
 /**
+ * What a quality changes with this model, or "" where it has none such.
+ * @param {Model} model
+ * @param {string} quality
+ * @returns {string}
+ */
+export const qualityOf = (model, quality) =>
+  model.limits.qualities.find((/** @type {any} */ one) => one.quality === quality)?.description ?? "";
+
+/**
+ * What a quality changes: one sentence if all models agree, else each one's with its name.
+ * @param {Model[]} models
+ * @param {string} quality
+ */
+export function meaning(models, quality) {
+  const told = new Map(models.map((model) => [model.id, qualityOf(model, quality)]));
+  if (new Set(told.values()).size === 1) return [...told.values()][0];
+  return [...told].map(([id, sentence]) => `${id}: ${sentence}`).join(" ");
+}
+
+/**
  * Why `model` cannot make this, or "". What is wrong for every model is not looked at.
  * @param {Model} model
  * @param {Recipe} recipe
@@ -37,7 +59,10 @@ const rangeOf = (model, name) => (SIDES.includes(name) ? model.videos.limits[nam
 export function whyNot(model, recipe, hasPicture) {
   if (model.state === "failed" || model.state === "lost") return model.reason || `it is ${model.state}`;
   if (hasPicture && !model.limits.accepts_image) return "it makes videos from text only";
-  if (recipe.quality === "draft" && !model.limits.draft) return "it has no draft mode";
+  if (recipe.quality && !qualityOf(model, recipe.quality)) return `it has no ${recipe.quality} mode`;
+  const usable = model.loras.filter((lora) => !lora.problem).map((lora) => lora.name);
+  const missing = lorasIn(recipe.loras ?? "").filter((lora) => !usable.includes(lora.name));
+  if (missing.length) return `it has no LoRA ${missing[0].name}`;
   const most = model.limits.num_frames.maximum;
   if (Number(recipe.num_frames) > most) return `it makes at most ${most} frames`;
   return "";

@@ -1,17 +1,20 @@
 """First block cache: a pass through a transformer that begins much like the last one reuses most of
 that one's result.
 
-If the first block changes its input about as it did in the last complete pass of the same branch
-of guidance, what the other blocks added then is added again, and they are left out. From:
-chengzeyi/ParaAttention@7a26612 README (First Block Cache), after TeaCache (arXiv:2411.19108).
+If the first block changes its input about as it did in the last complete pass, what the other
+blocks added then is added again, and they are left out. From: chengzeyi/ParaAttention@7a26612
+README (First Block Cache), after TeaCache (arXiv:2411.19108). The criterion is that of diffusers
+0.42.1 hooks/first_block_cache.py, and without guidance so are the results, bit by bit. It differs:
 
-The criterion is that of diffusers 0.42.1 hooks/first_block_cache.py, and so are the results, bit by
-bit. That one hooks into the blocks' own `forward`, which a compiled block has to be compiled again
-for, at each change between fast and exact, and not with `fullgraph`. This one puts a shell around
-each block while a job runs: compiled, quantised or streamed, the block inside stays as it is. It
-also counts, and it keeps one tensor less a branch.
+- The branches of guidance decide together. Guidance multiplies their difference, so that a fresh
+  one beside an old one costs more than two old ones: docs/benchmarks.md. The branch that begins a
+  step decides, and the others reuse with it, unless they have missed its last complete pass.
+- diffusers hooks into the blocks' own `forward`. A compiled block would have to be compiled again
+  at each change between fast and exact, and not with `fullgraph`. Here a shell lies around each
+  block while a job runs: compiled, quantised or streamed, the block inside stays as it is.
+- It counts, for the job to say.
 
-To decide, each pass waits for the device once: which blocks run is decided on the host.
+To decide, a step waits for the device once: which blocks run is decided on the host.
 """
 
 from collections.abc import Iterator
@@ -33,8 +36,8 @@ class _Branch(BaseState):
     """What is kept of the last complete pass of one branch of guidance.
 
     Attributes:
-        first: (B, N, D), what the first block added to the video tokens.
-        rest: (B, N, D), what all other blocks together added.
+        rest: (B, N, D), what all blocks but the first together added to the video tokens.
+        number: of the leading branch's complete passes, the one it belongs to.
     """
 
     def __init__(self) -> None:
@@ -42,8 +45,8 @@ class _Branch(BaseState):
 
     def reset(self) -> None:
         """Forget it."""
-        self.first: torch.Tensor | None = None
         self.rest: torch.Tensor | None = None
+        self.number = 0
 
 
 class StepCache(ModelHook):
@@ -65,8 +68,7 @@ class StepCache(ModelHook):
         self.passes = self.reused = 0
         self._branches = StateManager(_Branch)
         self._lists: dict[str, nn.ModuleList] = {}
-        self._after_first: torch.Tensor | None = None
-        self._shown: tuple[torch.Tensor, ...] | None = None
+        self._forget()
 
     def initialize_hook(self, module: nn.Module) -> nn.Module:
         """Put a shell around each block of `module`."""
@@ -93,7 +95,7 @@ class StepCache(ModelHook):
     def reset_state(self, module: nn.Module) -> nn.Module:
         """Forget all passes; the counts stay."""
         self._branches.reset()
-        self._after_first = self._shown = None
+        self._forget()
         return module
 
     def first(self, block: nn.Module, at: int, inputs: dict[str, Any]) -> tuple[torch.Tensor, ...]:
@@ -106,14 +108,17 @@ class StepCache(ModelHook):
         Returns: the block's results, or what the last block's would be.
         """
         results: tuple[torch.Tensor, ...] = block(**inputs)
-        branch: _Branch = self._branches.get_state()
-        added = results[at] - inputs["hidden_states"]
+        name = self._branches.context.name
+        if self._leader in (None, name):
+            self._leader = name
+            self._decide(results[at] - inputs["hidden_states"])
         self.passes += 1
-        if branch.rest is not None and self._is_alike(added, branch.first):
+        branch: _Branch = self._branches.get_state()
+        if self._reuse and branch.rest is not None and branch.number == self._number:
             self.reused += 1
             self._shown = (*results[:at], results[at] + branch.rest, *results[at + 1 :])
             return self._shown
-        branch.first, branch.rest, self._shown = added, None, None
+        branch.rest, branch.number = None, self._number
         self._after_first = results[at]
         return results
 
@@ -130,11 +135,23 @@ class StepCache(ModelHook):
             self._branches.get_state().rest = result - self._after_first
         self._after_first = self._shown = None
 
-    def _is_alike(self, added: torch.Tensor, before: torch.Tensor | None) -> bool:
-        if before is None:
-            return False
-        change = (added - before).abs().mean() / before.abs().mean()
-        return change.item() <= self.threshold
+    def _forget(self) -> None:
+        self._leader: str | None = None
+        # What the first block added to the video tokens in the leader's last complete pass.
+        self._added: torch.Tensor | None = None
+        self._number, self._reuse = 0, False
+        # Within a pass: what the first block gave; what the last one gives if the pass reuses.
+        self._after_first: torch.Tensor | None = None
+        self._shown: tuple[torch.Tensor, ...] | None = None
+
+    def _decide(self, added: torch.Tensor) -> None:
+        """Decide whether this step's passes reuse."""
+        if self._added is not None:
+            change = (added - self._added).abs().mean() / self._added.abs().mean()
+            self._reuse = change.item() <= self.threshold
+        if not self._reuse:
+            self._added = added
+            self._number += 1
 
 
 class _Shell(nn.Module):

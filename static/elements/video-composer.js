@@ -4,7 +4,7 @@ import * as api from "../api.js";
 import { $, keep, kept, setText } from "../dom.js";
 import * as drafts from "../drafts.js";
 import { FIELDS, toForm } from "../recipe.js";
-import { NUMBERS, candidates, characters, problems, range, whyNot } from "../settings.js";
+import { NUMBERS, candidates, characters, meaning, problems, qualityOf, range, whyNot } from "../settings.js";
 import { videos } from "../store.js";
 
 /**
@@ -57,7 +57,11 @@ class VideoComposer extends HTMLElement {
       if ($(this, `#${name}`).value === "") $(this, `#${name}`).value = String(models[0].defaults[name]);
     }
     $(this, "picture-field").hidden = !models.some((model) => model.limits.accepts_image);
-    $(this, "#quality-field").hidden = !models.some((model) => model.limits.draft);
+    for (const option of $(this, "#quality").options) {
+      option.hidden = option.disabled = !models.some((model) => qualityOf(model, option.value));
+    }
+    const qualities = [...$(this, "#quality").options].filter((option) => !option.disabled);
+    $(this, "#quality-field").hidden = qualities.length < 2;
     $(this, "model-field").setModels(models);
     this.#changed();
   }
@@ -190,10 +194,14 @@ class VideoComposer extends HTMLElement {
     $(this, "size-field").setLimits({ width, height, area });
     $(this, "length-field").setLimits(range(able, "num_frames").maximum);
     $(this, "seed-field").setLimits(range(able, "seed").maximum);
+    $(this, "lora-field").setModels(
+      this.#models.filter((model) => !recipe.model || model.id === recipe.model),
+    );
     $(this, "picture-field").showCrop($(this, "size-field").size);
     $(this, "model-field").setReasons(
       new Map(this.#models.map((model) => [model.id, whyNot(model, recipe, hasPicture)])),
     );
+    setText($(this, "#quality-hint"), meaning(able, recipe.quality || "exact"));
     setText($(this, "#prompt-count"), `${characters(recipe.prompt)} / ${range(able, "prompt").maximum}`);
   }
 

@@ -16,6 +16,16 @@ PUBLISHED = Published(
 )
 
 
+FAMILY = PUBLISHED.model_copy(
+    update={
+        "distilled": Published(
+            repo_id="FastVideo/FastMochi-diffusers",
+            generation=PUBLISHED.generation.model_copy(update={"num_inference_steps": 8}),
+        )
+    }
+)
+
+
 def folder(path: Path, **generation: object) -> Path:
     path.mkdir()
     (path / "model_index.json").write_text("{}")
@@ -96,3 +106,50 @@ def test_a_broken_generation_config_is_named(tmp_path: Path) -> None:
     """A wrong key or value stops the start, with its name."""
     with pytest.raises(BackendUnavailable, match="native_area"):
         choose(str(folder(tmp_path / "mine", native_area=-1)))
+
+
+# --- draft checkpoints -------------------------------------------------------------------
+
+
+def choose_draft(setting: str, published: Published = FAMILY) -> checkpoints.Checkpoint | None:
+    config = ModelConfig(name="mochi", draft_checkpoint=setting)
+    chosen = choose_checkpoint(config, published=published, bundled="tiny", on_gpu=False)
+    return chosen.draft
+
+
+def test_a_draft_checkpoint_has_its_own_settings(bundled: Path, tmp_path: Path) -> None:
+    """Those of its folder, else those of the published distilled weights."""
+    assert choose_draft("") is None
+    plain = choose_draft(str(folder(tmp_path / "plain")))
+    assert plain is not None
+    assert (plain.label, plain.generation.num_inference_steps) == ("plain", 8)
+    settings = PUBLISHED.generation.model_dump() | {"num_inference_steps": 4}
+    own = choose_draft(str(folder(tmp_path / "own", **settings)))
+    assert own is not None
+    assert own.generation.num_inference_steps == 4
+
+
+def test_the_published_distilled_weights_keep_their_schedule_as_a_checkpoint(
+    bundled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether they make the drafts or everything."""
+    monkeypatch.setattr(checkpoints, "is_downloaded", lambda repo_id: True)
+    config = ModelConfig(name="mochi", checkpoint="FastVideo/FastMochi-diffusers")
+    chosen = choose_checkpoint(config, published=FAMILY, bundled="tiny", on_gpu=True)
+    assert (chosen.label, chosen.generation.num_inference_steps) == (config.checkpoint, 8)
+    draft = choose_draft(config.checkpoint)
+    assert draft is not None
+    assert draft.generation.num_inference_steps == 8
+
+
+def test_a_draft_checkpoint_that_is_not_here_is_refused_with_the_command(bundled: Path) -> None:
+    """As any checkpoint is."""
+    command = "weights mochi --repo FastVideo/FastMochi-diffusers"
+    with pytest.raises(BackendUnavailable, match=f"draft_checkpoint 'x/y' .*{command}"):
+        choose_draft("x/y")
+
+
+def test_a_model_without_distilled_weights_takes_no_draft_checkpoint(bundled: Path) -> None:
+    """A setting that would do nothing is refused."""
+    with pytest.raises(BackendUnavailable, match="leave it empty"):
+        choose_draft("x/y", PUBLISHED)

@@ -5,13 +5,13 @@ from deployments.core.spec import VideoRequest, VideoSpec, resolve
 from tests.core.test_spec import card
 
 MOCHI = Setting("mochi", "mochi-tiny", "cpu")
-ENCODER = Setting("encoder", "medium crf 18", "cpu")
+ENCODER = Setting("mochi", "mochi-tiny, medium crf 18", "cpu")
 
 
 def spec(**changes: object) -> VideoSpec:
     values = {"width": 256, "height": 256, "num_frames": 25, "num_inference_steps": 4}
     request = VideoRequest.model_validate({"prompt": "a red ball", "seed": 1, **values, **changes})
-    return resolve(request, card(native_area=1024 * 1024))
+    return resolve(request, card(native_area=1024 * 1024, fast_threshold=0.1))
 
 
 def learnt(of: VideoSpec, step_s: float = 2.0) -> Estimates:
@@ -110,3 +110,24 @@ def test_what_was_saved_is_known_again() -> None:
     """Estimates are made of timings."""
     first = Estimates().learn(MOCHI, amounts(spec())["decode"], 4.0)
     assert Estimates([first]).expect(MOCHI, ENCODER, spec()).decode == 4.0
+
+
+def test_fast_videos_are_a_kind_of_their_own() -> None:
+    """They spoil no exact one's figures; until one was made, exact ones are the upper bound."""
+    fast = spec(quality="fast")
+    estimates = learnt(spec())
+    assert estimates.expect(MOCHI, ENCODER, fast).denoise == 8.0
+    assert not estimates.expect(MOCHI, ENCODER, fast).same_shape
+    estimates.learn(MOCHI, amounts(fast)["denoise"], 0.5, (0.5, 0.6, 0.7, 1.0))
+    assert estimates.expect(MOCHI, ENCODER, fast).denoise == 2.0
+    assert estimates.expect(MOCHI, ENCODER, spec()).denoise == 8.0
+    more_steps = {"num_inference_steps": 8}
+    assert estimates.expect(MOCHI, ENCODER, spec(**more_steps)).denoise == 16.0
+    assert estimates.expect(MOCHI, ENCODER, spec(quality="fast", **more_steps)).denoise == 4.0
+
+
+def test_of_exact_videos_nothing_is_known_from_fast_ones() -> None:
+    """They would be told too little."""
+    estimates = learnt(spec(quality="fast"))
+    assert estimates.expect(MOCHI, ENCODER, spec()).denoise is None
+    assert estimates.expect(MOCHI, ENCODER, spec()).curve == ()

@@ -9,7 +9,13 @@ from tests.core.test_spec import card, request
 
 MOCHI = card("mochi")
 OPENSORA = card(
-    "opensora", max_frames=240, frame_step=4, segment_frames=129, accepts_image=True, draft_steps=8
+    "opensora",
+    max_frames=240,
+    frame_step=4,
+    segment_frames=129,
+    accepts_image=True,
+    draft_steps=8,
+    fast_threshold=0.1,
 )
 BOTH = [MOCHI, OPENSORA]
 
@@ -33,6 +39,7 @@ def test_a_single_model_is_its_own_reason() -> None:
         (request(num_frames=240), "240 frames: more than mochi's 163"),
         (request(num_frames=164), "164 frames: more than mochi's 163"),
         (request(quality="draft"), "mochi has no draft mode"),
+        (request(quality="fast"), "mochi has no fast mode"),
     ],
 )
 def test_what_mochi_cannot_do_goes_to_opensora(asked: VideoRequest, reason: str) -> None:

@@ -70,15 +70,34 @@ def test_an_image_is_refused_by_a_model_that_takes_none() -> None:
         resolve(request(has_image=True), card())
 
 
-def test_draft_is_refused_where_there_is_no_draft_mode() -> None:
+def test_a_quality_that_a_model_lacks_is_refused_with_those_it_has() -> None:
     """What cannot be honoured is refused."""
-    with pytest.raises(InvalidRequest, match="no draft mode"):
-        resolve(request(quality="draft"), card())
+    with pytest.raises(InvalidRequest, match="mochi has no draft mode; it has exact and fast"):
+        resolve(request(quality="draft"), card(fast_threshold=0.1))
+    with pytest.raises(InvalidRequest, match="mochi has no fast mode; it has exact and draft"):
+        resolve(request(quality="fast"), card(draft_steps=8))
 
 
 def test_draft_takes_the_draft_steps() -> None:
     """`quality: draft` is a number of steps of the model's own."""
-    assert resolve(request(quality="draft"), card(draft_steps=8)).num_inference_steps == 8
+    spec = resolve(request(quality="draft"), card(draft_steps=8))
+    assert (spec.num_inference_steps, spec.guidance_scale) == (8, 4.0)
+    assert resolve(request(), card(draft_steps=8)).num_inference_steps == 20
+
+
+def test_a_draft_of_another_checkpoint_has_that_ones_settings() -> None:
+    """And says whose it is: the recipe holds the checkpoint."""
+    distilled = card(draft_steps=8, draft_guidance_scale=1.5, draft_checkpoint="fast-mochi")
+    spec = resolve(request(quality="draft"), distilled)
+    assert (spec.checkpoint, spec.guidance_scale) == ("fast-mochi", 1.5)
+    assert resolve(request(), distilled).checkpoint == "mochi-tiny"
+
+
+def test_the_recipe_of_a_fast_video_holds_its_threshold() -> None:
+    """It decides on the bits; others have none."""
+    quick = card(fast_threshold=0.12)
+    assert resolve(request(quality="fast"), quick).fast_threshold == 0.12
+    assert resolve(request(), quick).fast_threshold == 0.0
 
 
 def test_more_than_full_hd_is_refused() -> None:
