@@ -4,9 +4,15 @@ Models on the CPU have none: their memory is not planned. torch is imported insi
 """
 
 import gc
+import os
 from typing import Protocol
 
 from deployments.core.memory import GIB
+
+# Memory grows and shrinks in pieces, so that less of it lies idle between tensors of all sizes.
+ALLOCATOR = "expandable_segments:True"
+# The second is what the first was called before.
+ALLOCATOR_SETTINGS = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 
 
 class DeviceMemory(Protocol):
@@ -90,6 +96,16 @@ class CudaMemory:
 
         gc.collect()
         torch.cuda.empty_cache()
+
+
+def prepare_allocator() -> None:
+    """Have torch's allocator let memory grow in pieces, unless the operator has set it otherwise.
+
+    Only before torch is imported, as it reads its settings then. In the process and not in the
+    environment that it is started with, as what counts is what is set on its own node.
+    """
+    if not any(name in os.environ for name in ALLOCATOR_SETTINGS):
+        os.environ[ALLOCATOR_SETTINGS[0]] = ALLOCATOR
 
 
 def memory_of(device: str, fraction: float | None = None) -> DeviceMemory | None:

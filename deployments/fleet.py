@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from deployments.core.events import ReplicaState
+from deployments.core.events import ABLE, ReplicaState
 
 LOST_AFTER_S = 30.0
 FORGOTTEN_AFTER_S = 120.0
@@ -54,7 +54,7 @@ class Fleet:
     def ready(self, model: str) -> int:
         """Return how many replicas of `model` can take a job."""
         return sum(
-            heard.state.model == model and heard.state.state == "ready" and self._is_fresh(heard)
+            heard.state.model == model and heard.state.state in ABLE and self._is_fresh(heard)
             for heard in self._heard.values()
         )
 

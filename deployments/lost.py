@@ -9,6 +9,10 @@ if TYPE_CHECKING:
     from ray.serve.schema import ApplicationStatusOverview
 
 
+class ReplicaRestarts(Exception):
+    """A job was given to a replica that takes no more, before it was known: another one does it."""
+
+
 def cause_of(error: BaseException) -> BaseException:
     """Return what was raised in the other process: Ray wraps it once per process it passed."""
     while isinstance(cause := getattr(error, "cause", None), BaseException) and cause is not error:
@@ -17,7 +21,8 @@ def cause_of(error: BaseException) -> BaseException:
 
 
 def is_lost(error: BaseException) -> bool:
-    """Whether a process, a node or an object died, so that the same work may be tried again.
+    """Whether a process, a node or an object died, or a replica is about to, so that the same work
+    may be tried again.
 
     OwnerDiedError, an ObjectLostError, comes when a model dies after it stored its frames; it is
     not a RayActorError.
@@ -25,7 +30,8 @@ def is_lost(error: BaseException) -> bool:
     from ray.exceptions import NodeDiedError, ObjectLostError, WorkerCrashedError
 
     cause = cause_of(error)
-    return is_dead(cause) or isinstance(cause, ObjectLostError | NodeDiedError | WorkerCrashedError)
+    gone = (ReplicaRestarts, ObjectLostError, NodeDiedError, WorkerCrashedError)
+    return is_dead(cause) or isinstance(cause, gone)
 
 
 def is_dead(error: BaseException) -> bool:

@@ -122,6 +122,11 @@ FRAMES_ENCODED = Counter("video_frames_encoded", "Frames in verified files.")
 PROMPTS = Counter(
     "video_prompts", "Prompts that a model needed; hit: it had the embedding.", "model", "cache"
 )
+RESTARTS = Counter(
+    "video_model_restarts",
+    "Replicas that restarted by themselves: their GPU, or its memory, was not as before a job.",
+    "model",
+)
 GPU_USED = Gauge("video_gpu_memory_used_bytes", "Used memory of a GPU.", "node", "gpu", "uuid")
 GPU_FREE = Gauge("video_gpu_memory_free_bytes", "Free memory of a GPU.", "node", "gpu", "uuid")
 WEBHOOKS = Counter(
@@ -140,6 +145,7 @@ METRICS: tuple[Metric, ...] = (
     STEPS,
     FRAMES_ENCODED,
     PROMPTS,
+    RESTARTS,
     GPU_USED,
     GPU_FREE,
     WEBHOOKS,

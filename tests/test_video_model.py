@@ -10,7 +10,8 @@ from deployments.core.config import ModelConfig
 from deployments.core.errors import BackendUnavailable, GenerationFailed
 from deployments.core.events import FramesStored, PhaseBegan, ReplicaState, Started, Step, Wanted
 from deployments.core.spec import VideoRequest, VideoSpec, resolve
-from deployments.video_model import FRAMES_PER_CHUNK, VideoModel
+from deployments.frame_store import FRAMES_PER_CHUNK
+from deployments.video_model import VideoModel
 from tests.in_process import CHECKPOINT
 from tests.painter import Painter
 

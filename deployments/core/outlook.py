@@ -29,7 +29,8 @@ class Candidate(Frozen):
     """A model that may make the video, and how the video fits into its memory.
 
     Attributes:
-        state: `ready` or `unloaded` where one of its replicas is; `loading` before one was heard of.
+        state: `ready` or `unloaded` where one of its replicas is; `loading` before one was heard
+            of.
         device: what its replicas run on.
         placement: of the replica where it fits worst, as any may get it; None on the CPU, and while
             no replica has told.
