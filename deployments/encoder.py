@@ -63,7 +63,8 @@ class Encoder:
             else:
                 info = await self._make(order, final, source)
             elapsed_s = time.monotonic() - began
-            logger.info("%s, %d bytes, encoded in %.1f s", final.name, info.size_bytes, elapsed_s)
+            told = "%s, %d bytes, ready %.1f s after its first frames came"
+            logger.info(told, final.name, info.size_bytes, elapsed_s)
         metrics.FRAMES_ENCODED.add(order.num_frames)
         return EncodedVideo(path=order.path, size_bytes=info.size_bytes, elapsed_s=elapsed_s)
 

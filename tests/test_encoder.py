@@ -15,7 +15,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from deployments.core import left_overs, outputs
+from deployments.core import left_overs, mp4, outputs
 from deployments.core.errors import EncodingFailed
 from deployments.core.events import EncodedVideo, EncodeOrder, Frames
 from deployments.core.mp4_boxes import probe
@@ -141,6 +141,42 @@ def test_two_encoders_with_one_order_make_one_file(tmp_path: Path) -> None:
     first, second = asyncio.run(body())
     assert first.size_bytes == second.size_bytes
     assert left_in(tmp_path) == ALL
+
+
+def test_several_jobs_take_turns_at_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On two CPUs one ffmpeg is fed at a time; one that waits for frames holds nobody up."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    write, writing, most = mp4.Mp4Writer.write, 0, 0
+
+    async def watched(self: mp4.Mp4Writer, what: Frames) -> None:
+        nonlocal writing, most
+        writing += 1
+        most = max(most, writing)
+        await write(self, what)
+        writing -= 1
+
+    monkeypatch.setattr(mp4.Mp4Writer, "write", watched)
+
+    async def body() -> None:
+        encoder, waiting = Encoder(), FrameRefs()
+        waiting.add(ref(frames(5)))
+        slow = asyncio.create_task(encoder.encode(order(tmp_path / "slow"), waiting))
+        chunks = [frames(4), frames(4), frames(4)]
+        quick = [
+            encoder.encode(order(tmp_path / name), given(*map(ref, chunks)))
+            for name in ("one", "two")
+        ]
+        await asyncio.gather(*quick)
+        assert not slow.done()
+        waiting.add(ref(frames(7)))
+        waiting.complete()
+        await slow
+
+    asyncio.run(body())
+    assert most == 1
+    assert left_in(tmp_path / "slow") == ALL
 
 
 def test_a_file_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
