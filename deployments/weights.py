@@ -2,7 +2,7 @@
 
 Shows the licence, the files and their size and the free disk, asks, downloads what is missing
 (a download that was cut goes on where it stopped), converts what is not in the layout of diffusers,
-and verifies the result. The service itself never downloads.
+verifies the result, and fits the previews to it. The service itself never downloads.
 """
 
 import argparse
@@ -60,6 +60,7 @@ def get_mochi(repo_id: str, *, folder: Path | None, accepted: bool) -> None:
     # By its branch, so that the cache notes which commit is the current one.
     index = fetch(repo_id, INDEX, "main", folder)
     _verify_mochi(folder or index.parent)
+    _fit_previews("mochi", folder or index.parent)
     used = f'; set `checkpoint: "{folder}"` in the config' if folder else ""
     _say(f"{repo_id} is complete{used}.")
 
@@ -95,6 +96,7 @@ def get_opensora(repo_id: str, *, folder: Path | None, accepted: bool) -> None:
         )
     else:
         _verify_opensora(target)
+    _fit_previews("opensora", target)
     used = f'; set `checkpoint: "{folder}"` in the config' if folder else ""
     _say(f"{repo_id} is complete in {target}{used}.")
 
@@ -220,6 +222,23 @@ def _convert(source: Path, target: Path) -> None:
         raise WeightsError(
             f"The download cannot be converted: {error}\nNothing has to be downloaded again."
         ) from error
+
+
+def _fit_previews(family: str, folder: Path) -> None:
+    """Fit the previews to the checkpoint in `folder`, once. It is complete without them."""
+    from deployments.models.preview_fit import fit_checkpoint
+    from deployments.models.previewing import PREVIEW_MAP
+
+    if (folder / PREVIEW_MAP).is_file():
+        return
+    _say("Fitting previews, which may take some minutes ...")
+    try:
+        found = fit_checkpoint(family, folder)
+        found.preview_map.write(folder)
+    except (OSError, RuntimeError, ValueError) as error:
+        _say(f"There will be no previews: {error}\nThe same command tries that again.")
+    else:
+        _say(f"They tell {found.r_squared:.0%} of the colours (R2).")
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:

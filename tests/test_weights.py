@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import pytest
+import torch
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
@@ -18,9 +19,12 @@ from deployments import downloads
 from deployments.core.checkpoints import choose_checkpoint, converted_folder, is_downloaded
 from deployments.core.config import ModelConfig
 from deployments.downloads import HubFile, WeightsError
+from deployments.models import preview_fit
+from deployments.models.loading import local_folder
 from deployments.models.mochi1 import loading
 from deployments.models.opensora import loading as opensora_loading
 from deployments.models.opensora import released
+from deployments.models.previewing import PreviewMap
 from deployments.opensora import LICENCE, OpenSora
 from deployments.weights import main, mochi_files, opensora_files
 from tests.published_opensora import publish, tiny_sizes
@@ -131,6 +135,9 @@ def serving(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    # A map of few and small clips is a map too, and quickly fitted.
+    monkeypatch.setattr(preview_fit, "CLIPS", 4)
+    monkeypatch.setattr(preview_fit, "SIDE", 32)
     thread = threading.Thread(target=hub.server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     yield hub
@@ -169,6 +176,37 @@ def test_the_service_finds_what_was_downloaded(hub: Hub) -> None:
     parts = loading.load(REPO, "cpu")
     assert parts.tokenizer("a fox").input_ids
     assert not is_downloaded("nobody/other")
+
+
+def test_previews_are_fitted_to_what_was_downloaded_once(
+    hub: Hub, repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Their map lies beside the weights; without it the checkpoint is complete all the same."""
+    assert get("--accept-licence") == 0
+    shown = capsys.readouterr().out
+    assert "% of the colours" in shown
+    folder = local_folder(REPO)
+    written = PreviewMap.read(folder, 12)
+    assert written is not None
+    again = preview_fit.fit_checkpoint("mochi", repository).preview_map
+    torch.testing.assert_close(written.weight, again.weight, atol=1e-4, rtol=0)
+    assert get() == 0
+    assert "Fitting" not in capsys.readouterr().out
+
+
+def test_a_checkpoint_without_previews_is_complete(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The reason is said."""
+
+    def no_memory(family: str, folder: Path) -> preview_fit.Fit:
+        raise RuntimeError("not enough memory")
+
+    monkeypatch.setattr(preview_fit, "fit_checkpoint", no_memory)
+    assert get("--accept-licence") == 0
+    shown = capsys.readouterr().out
+    assert "There will be no previews: not enough memory" in shown
+    assert f"{REPO} is complete" in shown
 
 
 def test_a_download_that_was_cut_goes_on_where_it_stopped(

@@ -19,7 +19,7 @@ from deployments.models.opensora.autoencode import encode_frames
 from deployments.models.previewing import PreviewMap
 
 SIDE_PER_LATENT: Final = 8
-# Both are whole numbers of latents for either family: 2 and 3 beyond the first, of 6 and of 4.
+# 13 frames are whole latents of either family: beyond the first 2 of 6 frames, or 3 of 4.
 CLIPS, FRAMES, SIDE = 12, 13, 128
 HELD_OUT_SHARE: Final = 4  # one clip in four is not fitted to: it tells how good the map is
 # Sides of the grids of random colours that a clip is made of; the finer, the fainter.
@@ -84,8 +84,16 @@ def fit(autoencoder: Autoencoder, clips: Iterable[torch.Tensor]) -> Fit:
     return Fit(preview_map, 1 - float(missed / total))
 
 
+def fit_checkpoint(family: str, folder: Path) -> Fit:
+    """Fit a map to the checkpoint of a family, a key of `AUTOENCODERS`, to clips drawn for that.
+
+    Raises: OSError, ValueError: its autoencoder cannot be loaded. RuntimeError: no memory for it.
+    """
+    return fit(AUTOENCODERS[family](folder), drawn_clips(CLIPS, SIDE))
+
+
 def drawn_clips(
-    seed: int = 0, count: int = CLIPS, num_frames: int = FRAMES, side: int = SIDE
+    count: int, side: int, num_frames: int = FRAMES, seed: int = 0
 ) -> Iterator[torch.Tensor]:
     """Yield clips (1, 3, num_frames, side, side) in [-1, 1]: colours that drift, coarse and fine,
     and a disc of one colour that crosses them."""

@@ -92,7 +92,7 @@ def test_a_linear_autoencoder_is_fitted_exactly() -> None:
         noise = torch.randn(1, 1, *means.shape[2:], generator=torch.Generator().manual_seed(3))
         return torch.cat([colours, noise], dim=1)
 
-    found = fit(Autoencoder(encode, 4), drawn_clips(count=4, num_frames=5, side=64))
+    found = fit(Autoencoder(encode, 4), drawn_clips(4, 64, num_frames=5))
     assert found.r_squared > 0.9999
     expected = torch.cat([torch.linalg.inv(mix), torch.zeros(1, 3)])
     torch.testing.assert_close(found.preview_map.weight, expected, atol=1e-3, rtol=0)
@@ -102,12 +102,12 @@ def test_a_clip_that_is_not_encoded_to_its_grid_is_an_error() -> None:
     """The colours would belong to other places."""
     wrong = Autoencoder(lambda frames: torch.zeros(1, 4, 1, 2, 2), 4)
     with pytest.raises(ValueError, match="not of that grid"):
-        fit(wrong, drawn_clips(count=4, num_frames=5, side=64))
+        fit(wrong, drawn_clips(4, 64, num_frames=5))
 
 
 def test_drawn_clips_are_the_same_every_time_and_show_many_colours() -> None:
     """From dark to light in each channel."""
-    first, again = (torch.cat(list(drawn_clips(count=6, side=32))) for _ in range(2))
+    first, again = (torch.cat(list(drawn_clips(6, 32))) for _ in range(2))
     assert torch.equal(first, again)
     assert first.shape == (6, 3, 13, 32, 32)
     assert first.abs().amax() <= 1
