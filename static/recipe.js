@@ -19,10 +19,11 @@ export const FIELDS = [
   "num_inference_steps",
   "guidance_scale",
   "quality",
+  "loras",
   "low_vram",
 ];
 const OPENAI = ["prompt", "model"];
-const TEXTS = ["negative_prompt", "quality"];
+const TEXTS = ["negative_prompt", "quality", "loras"];
 
 /**
  * Whatever of the recipe the server tells; what is still left to the model is not in it.
@@ -33,8 +34,26 @@ export function recipeOf(video) {
   /** @type {Record<string, any>} */
   const told = video;
   const known = FIELDS.filter((name) => told[name] !== undefined && told[name] !== null);
-  return Object.fromEntries(known.map((name) => [name, String(told[name])]));
+  const pairs = known.map((name) => [name, name === "loras" ? loraText(told.loras) : String(told[name])]);
+  return Object.fromEntries(pairs);
 }
+
+/**
+ * The text of the field `loras`.
+ * @param {{name: string, strength: number}[]} loras
+ */
+export const loraText = (loras) => loras.map(({ name, strength }) => `${name}:${strength}`).join(", ");
+
+/**
+ * The same the other way.
+ * @param {string} text
+ */
+export const lorasIn = (text) =>
+  text
+    .split(",")
+    .map((one) => one.trim().split(":"))
+    .filter(([name]) => name)
+    .map(([name, strength]) => ({ name, strength: Number(strength ?? 1) }));
 
 /** @param {Recipe} recipe */
 const given = (recipe) =>

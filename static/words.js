@@ -1,5 +1,7 @@
 // What stands in figures on the wire, in words.
 
+import { loraText } from "./recipe.js";
+
 /** @typedef {import("./api.js").Video} Video */
 
 /** @type {Record<string, string>} */
@@ -91,6 +93,7 @@ export function facts(video) {
     ["Size", `${video.width} × ${video.height}`],
     ["Drawn at", scaled ? `${drawn}, then scaled up` : ""],
     ["Length", `${video.seconds} s, ${video.num_frames} frames at ${video.fps} a second${pieces}`],
+    ["LoRA", loraText(video.loras ?? [])],
     ["Steps", video.num_steps ? String(video.num_steps) : ""],
     ["Model", video.checkpoint ? `${video.model} (${video.checkpoint})` : video.model],
     ["Chosen for", video.routing],

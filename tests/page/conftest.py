@@ -130,7 +130,7 @@ def studio(browser: Browser, url: str, jobs: FilmJobs) -> Iterator[Studio]:
 @contextmanager
 def served(jobs: FilmJobs, port: int | None = None) -> Iterator[str]:
     """Run the application in a thread; gives its address. Its end does not wait for streams."""
-    app = create_app(jobs, jobs.config, jobs.cards)
+    app = create_app(jobs, jobs.config, jobs.cards, loras=jobs.loras)
     quick = {"log_level": "critical", "timeout_graceful_shutdown": 1}
     with scripted_jobs.served(app, port, **quick) as url:
         yield url
