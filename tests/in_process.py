@@ -9,6 +9,7 @@ from typing import Any
 
 from PIL import Image
 
+from deployments.backend import backend_class
 from deployments.core.checkpoints import Checkpoint
 from deployments.core.config import ModelConfig, ServiceConfig
 from deployments.core.events import Frames, ReplicaState, Wanted
@@ -17,7 +18,7 @@ from deployments.core.spec import VideoRequest
 from deployments.encoder import Encoder
 from deployments.jobs import Jobs
 from deployments.video_model import VideoModel
-from tests.painter import GENERATION, Painter
+from tests.painter import GENERATION
 
 CHECKPOINT = Checkpoint(source="painter", label="painter", bundled=True, generation=GENERATION)
 COLOUR = (40, 160, 220)
@@ -47,19 +48,21 @@ def painter_config(tmp_path: Path, *names: str, **limits: int) -> ServiceConfig:
 
 
 @asynccontextmanager
-async def running(config: ServiceConfig, encoder: Any = None) -> AsyncIterator[Jobs]:
+async def running(
+    config: ServiceConfig, encoder: Any = None, checkpoint: Checkpoint = CHECKPOINT
+) -> AsyncIterator[Jobs]:
     """Yield a Jobs with one replica of each model, all in this event loop."""
-    cards = [Painter.card(model, CHECKPOINT) for model in config.models]
+    cards = [backend_class(model).card(model, checkpoint) for model in config.models]
     holder: list[Jobs] = []
 
     async def report(state: ReplicaState) -> Wanted:
         return await holder[0].report(state)
 
     models = {
-        model.name: VideoModel(model, CHECKPOINT, "cuda", put=LocalRef, report=report)
+        model.name: VideoModel(model, checkpoint, "cuda", put=LocalRef, report=report)
         for model in config.models
     }
-    figures = {model.name: Painter.figures(CHECKPOINT) for model in config.models}
+    figures = {model.name: backend_class(model).figures(checkpoint) for model in config.models}
     jobs = Jobs(config, cards, models, encoder or Encoder(), figures)
     holder.append(jobs)
     for model in models.values():

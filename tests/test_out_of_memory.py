@@ -3,6 +3,7 @@
 The GPU is pretended: its allocator counts the tensors that are computed, and fails when told to.
 """
 
+import asyncio
 import contextlib
 import gc
 import io
@@ -18,17 +19,31 @@ from PIL import Image
 
 from deployments.core.config import ModelConfig
 from deployments.core.errors import InsufficientVram
-from deployments.core.events import BackendEvent, Decoded, Frames, Notice, PhaseBegan, Step
+from deployments.core.events import (
+    BackendEvent,
+    Decoded,
+    Frames,
+    FramesStored,
+    Notice,
+    PhaseBegan,
+    ReplicaState,
+    Step,
+    Wanted,
+)
 from deployments.core.memory import GIB
 from deployments.core.networks.model import Clip
 from deployments.core.spec import VideoSpec
 from deployments.mochi import Mochi
 from deployments.models.streaming import is_streamed
 from deployments.opensora import OpenSora
+from deployments.video_model import VideoModel
 from tests import test_mochi, test_opensora
 from tests.allocator_limit import AllocatorLimit, At, on_limited_gpu
+from tests.in_process import make, painter_config, running, until_done
+from tests.limited_mochi import ALLOCATOR
 from tests.tiny_opensora import tiny_pipeline as tiny_opensora
 
+LIMITED = ModelConfig(name="mochi", backend="tests.limited_mochi", cpu_threads=1)
 IN_TURNS, STREAMED = "with the other networks off the GPU", "streamed block by block"
 # A clear failure has to come within this.
 CLEAR_FAILURE_S = 10.0
@@ -228,3 +243,75 @@ def test_what_is_too_large_is_refused_before_anything_is_computed(
         next(model.backend.generate(large, None))
     assert model.allocator.peak_bytes == model.allocator.taken_bytes
     model.allocator.limit_bytes = before
+
+
+def test_a_limit_that_the_plan_did_not_foresee_ends_the_job_in_the_middle(
+    models: dict[str, Model],
+) -> None:
+    """On a CPU all frames of a latent are decoded together, which the plan does not count: the
+    first frame fits and the following six do not. A clip that fits is made after that."""
+    model = models["mochi"]
+    made: list[BackendEvent] = []
+    before = model.allocator.limit_bytes
+    model.allocator.limit_bytes = model.allocator.taken_bytes + 5_000_000
+    with pytest.raises(InsufficientVram):
+        made.extend(model.backend.generate(model.spec()))
+    first = model.spec(num_frames=1, generated_frames=1)
+    alone, _ = model.run(first)
+    model.allocator.limit_bytes = before
+    assert np.array_equal(alone, model.fresh_frames(first))
+
+
+def test_a_replica_goes_on_after_a_job_that_ran_out(folder: Path) -> None:
+    """Through the model's thread: one job tells the rung, one fails with its own error, and the
+    third has the frames of a replica that saw no trouble."""
+
+    async def test() -> None:
+        replica = VideoModel(
+            LIMITED, test_mochi.checkpoint(folder), "cuda", put=lambda each: each, report=report
+        )
+        made = []
+        for times in (0, 1, 100, 0):
+            ALLOCATOR.fail(after(Step(2, 3)), allocation=9, times=times)
+            spec = test_mochi.spec(width=256, height=256)
+            try:
+                made.append([event async for event in replica.generate("job", "owner", spec)])
+            except InsufficientVram:
+                made.append([])
+        await replica.close()
+        clean, helped, failed, last = made
+        assert [IN_TURNS in text for text in said(helped)] == [True]
+        assert [said(clean), failed, said(last)] == [[], [], []]
+        steps = [event.step for event in helped if isinstance(event, Step)]
+        assert steps == [1, 2, 1, 2, 3]
+        for events in (helped, last):
+            assert np.array_equal(stored(events), stored(clean))
+
+    async def report(_: ReplicaState) -> Wanted:
+        return Wanted(job=True, frames=frozenset())
+
+    asyncio.run(asyncio.wait_for(test(), 60))
+
+
+def stored(events: list[Any]) -> Frames:
+    return np.concatenate([each.ref for each in events if isinstance(each, FramesStored)])
+
+
+def test_a_job_says_which_rung_ran_or_fails_for_memory(folder: Path, tmp_path: Path) -> None:
+    """In the table: the notice of the first, the code of the second, and the third as ever."""
+
+    async def test() -> None:
+        config = painter_config(tmp_path).model_copy(update={"models": (LIMITED,)})
+        async with running(config, checkpoint=test_mochi.checkpoint(folder)) as jobs:
+            views = []
+            for times in (1, 100, 0):
+                ALLOCATOR.fail(after(Step(2, 6)), allocation=9, times=times)
+                views.append(await until_done(jobs, await make(jobs)))
+            helped, failed, last = views
+            assert [IN_TURNS in text for text in helped.notices if "ran out" in text] == [True]
+            assert (failed.status, failed.error_code) == ("failed", "insufficient_vram")
+            assert failed.error_message.startswith("Insufficient VRAM: mochi needs ~")
+            assert [helped.status, last.status] == ["completed"] * 2
+            assert (helped.progress, helped.step, helped.num_steps) == (100, 6, 6)
+
+    asyncio.run(asyncio.wait_for(test(), 60))
