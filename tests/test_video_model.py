@@ -11,6 +11,7 @@ from deployments.core.errors import BackendUnavailable, GenerationFailed
 from deployments.core.events import FramesStored, PhaseBegan, ReplicaState, Started, Step, Wanted
 from deployments.core.spec import VideoRequest, VideoSpec, resolve
 from deployments.frame_store import FRAMES_PER_CHUNK
+from deployments.lost import ReplicaRestarts
 from deployments.video_model import VideoModel
 from tests.in_process import CHECKPOINT
 from tests.painter import Painter
@@ -29,9 +30,9 @@ class Desk:
         return Wanted(job=self.job_wanted, frames=self.frames_wanted)
 
 
-def model(desk: Desk, name: str = "painter") -> VideoModel:
-    config = ModelConfig(name=name, backend="tests.painter")
-    return VideoModel(config, CHECKPOINT, "cuda", put=lambda frames: frames, report=desk.report)
+def model(desk: Desk, name: str = "painter", device: str = "cuda", **settings: Any) -> VideoModel:
+    config = ModelConfig(name=name, backend="tests.painter", **settings)
+    return VideoModel(config, CHECKPOINT, device, put=lambda frames: frames, report=desk.report)
 
 
 def spec(prompt: str = "a red ball", **changes: Any) -> VideoSpec:
@@ -162,3 +163,103 @@ def test_an_unknown_model_is_named() -> None:
         backend_class(ModelConfig(name="sora"))
     with pytest.raises(ValueError, match="'jobs' is not a model"):
         backend_class(ModelConfig(name="jobs"))
+
+
+async def until_state(desk: Desk, state: str) -> ReplicaState:
+    while not desk.states or desk.states[-1].state != state:
+        await asyncio.sleep(0.01)
+    return desk.states[-1]
+
+
+def test_an_idle_model_leaves_the_gpu_until_its_next_job() -> None:
+    """It can take jobs all the time; idle time is counted anew after each."""
+
+    async def test() -> None:
+        desk = Desk()
+        painter = model(desk, keep_alive_s=0.1)
+        assert (await until_state(desk, "unloaded")).reason
+        async for event in painter.generate("job", "owner", spec()):
+            if isinstance(event, PhaseBegan):
+                painter.changed()
+                assert (await until_state(desk, "ready")).job_id == "job"
+        await until_state(desk, "unloaded")
+        await painter.close()
+
+    run(test())
+
+
+def test_a_model_that_is_at_work_does_not_leave() -> None:
+    """However long its job takes."""
+
+    async def test() -> None:
+        desk = Desk()
+        painter = model(desk, keep_alive_s=0.0)
+        await until_state(desk, "unloaded")
+        desk.states.clear()
+        async for event in painter.generate("job", "owner", spec("a steady hand")):
+            if isinstance(event, Step):
+                painter.changed()
+        assert "ready" in {state.state for state in desk.states if state.job_id}
+        await until_state(desk, "unloaded")
+        await painter.close()
+
+    run(test())
+
+
+def test_a_model_on_the_cpu_stays() -> None:
+    """There is nothing to give back."""
+
+    async def test() -> None:
+        desk = Desk()
+        painter = model(desk, device="cpu", keep_alive_s=0.0)
+        await until_state(desk, "ready")
+        await asyncio.sleep(0.05)
+        painter.changed()
+        await asyncio.sleep(0.05)
+        assert desk.states[-1].state == "ready"
+        await painter.close()
+
+    run(test())
+
+
+def test_a_replica_whose_memory_does_not_come_back_asks_to_be_replaced() -> None:
+    """The job is well; the replica takes no other, and goes when nobody needs its frames."""
+
+    async def test() -> None:
+        desk = Desk()
+        painter = model(desk)
+        async for _ in painter.generate("job", "owner", spec("a leaky hand")):
+            pass
+        state = await until_state(desk, "restarting")
+        assert state.reason == "1.2 GB of GPU memory did not come back after a job"
+        assert state.holding == ("job",)
+        assert not painter.spent
+        with pytest.raises(ReplicaRestarts):
+            await anext(painter.generate("next", "owner", spec()))
+        desk.frames_wanted = frozenset()
+        while not painter.spent:
+            painter.changed()
+            await asyncio.sleep(0.01)
+        await painter.close()
+
+    run(test())
+
+
+def test_a_replica_whose_gpu_fails_asks_to_be_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every later job would fail, too."""
+
+    def held_gb(self: Painter) -> float:
+        if self._held_gb:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        return 0.0
+
+    async def test() -> None:
+        desk = Desk()
+        painter = model(desk)
+        async for _ in painter.generate("job", "owner", spec("a leaky hand")):
+            pass
+        assert "does not work any more" in (await until_state(desk, "restarting")).reason
+        await painter.close()
+
+    monkeypatch.setattr(Painter, "held_gb", held_gb)
+    run(test())
