@@ -34,7 +34,8 @@ from deployments.device_memory import memory_of
 from deployments.kernels import Kernels
 from deployments.ladder import Attempt
 from deployments.loras import Loras
-from deployments.placement import PlacedJob, Placer, use_threads
+from deployments.placed_job import PlacedJob
+from deployments.placement import Placer, use_threads
 
 if TYPE_CHECKING:
     import torch

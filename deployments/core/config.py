@@ -15,6 +15,8 @@ from deployments.core.webhooks import Endpoint, Event, check_url, read_secrets
 
 Device = Literal["auto", "cuda", "cpu"]
 Weights = Literal["auto", "resident", "streamed", "fp8", "int8", "nf4"]
+# Their hooks are inside the blocks, where the compiler cannot follow.
+UNCOMPILED_WEIGHTS = frozenset[Weights]({"streamed", "fp8"})
 Preset = Literal[
     "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"
 ]
@@ -100,6 +102,15 @@ class ModelConfig(Frozen):
     loras_dir: FilePath = Field(
         default="", description="A folder of LoRA files for this model; empty: none."
     )
+
+    @model_validator(mode="after")
+    def _blocks_can_be_compiled(self) -> "ModelConfig":
+        if self.compile and self.weights in UNCOMPILED_WEIGHTS:
+            raise ValueError(
+                f"compile: does not go with weights: {self.weights}, but with auto, resident, int8 "
+                "and nf4"
+            )
+        return self
 
 
 class EncoderConfig(Frozen):

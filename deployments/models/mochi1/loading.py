@@ -8,6 +8,7 @@ from diffusers import AutoencoderKLMochi, MochiTransformer3DModel
 from transformers import PreTrainedTokenizerBase, T5EncoderModel
 
 from deployments.models.loading import Family
+from deployments.models.mochi1.attention import use_trimmed_attention
 from deployments.models.weight_modes import WeightMode
 
 MOCHI = Family(
@@ -40,7 +41,9 @@ def load(
     bfloat16 autocast (genmoai/mochi@0c86aeb src/genmo/mochi_preview/pipelines.py,
     decode_latents); T5 in bfloat16 is what diffusers' documentation of Mochi loads.
     """
-    return MochiParts(**MOCHI.load(source, device, on_cpu, weights))
+    parts = MochiParts(**MOCHI.load(source, device, on_cpu, weights))
+    use_trimmed_attention(parts.transformer)
+    return parts
 
 
 def verify(folder: Path) -> None:

@@ -122,6 +122,7 @@ class _Passes:
         self._positive, self._negative = self._placed(positive), self._placed(negative)
         self._img_ids = position_ids(*latents_shape[2:]).to(transformer.device)
         self._txt_ids = self._img_ids.new_zeros(positive.sequence.shape[1], 3)
+        self._rotary = transformer.rotary_table(self._img_ids, self._txt_ids)
         self._without_images = self._weights_like(make_condition(latents_shape))
         self._with_images = self._weights_like(make_condition(latents_shape, first, last))
         self._has_images = first is not None or last is not None
@@ -158,6 +159,7 @@ class _Passes:
                 timestep=latents.new_full(latents.shape[:1], time),
                 img_ids=self._img_ids,
                 txt_ids=self._txt_ids,
+                image_rotary_emb=self._rotary,
                 return_dict=False,
             )[0]
         return unpack(velocity.to(latents), *latents.shape[2:])

@@ -97,6 +97,13 @@ class OpenSoraTransformer3DModel(
         self.norm_out = AdaLayerNormContinuous(width, width, elementwise_affine=False, eps=1e-6)
         self.proj_out = nn.Linear(width, in_channels)
 
+    def rotary_table(
+        self, img_ids: torch.Tensor, txt_ids: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return cosine and sine for each token, text first: (S + L, attention_head_dim) each."""
+        table: tuple[torch.Tensor, torch.Tensor] = self.pos_embed(torch.cat((txt_ids, img_ids)))
+        return table
+
     def forward(
         self,
         hidden_states: torch.Tensor,
@@ -106,6 +113,7 @@ class OpenSoraTransformer3DModel(
         timestep: torch.Tensor,
         img_ids: torch.Tensor,
         txt_ids: torch.Tensor,
+        image_rotary_emb: tuple[torch.Tensor, torch.Tensor] | None = None,
         return_dict: bool = True,
     ) -> Transformer2DModelOutput | tuple[torch.Tensor]:
         """Predict the velocity of each video token.
@@ -119,6 +127,8 @@ class OpenSoraTransformer3DModel(
             timestep: (B,), from 0 (clean) to 1 (noise); keep it float32.
             img_ids: (L, 3), time, row and column of each video token, float32.
             txt_ids: (S, 3), zeros.
+            image_rotary_emb: `rotary_table(img_ids, txt_ids)`, where the caller keeps it from pass
+                to pass.
             return_dict: False gives a tuple instead of an output object.
 
         Returns:
@@ -129,7 +139,7 @@ class OpenSoraTransformer3DModel(
         # In float32: hpcaitech/Open-Sora@7ad6a96 compiles its timestep embedding, and the product
         # is not rounded there.
         temb = self.time_text_embed(timestep.float() * TIME_FACTOR, pooled_projections)
-        rotary = self.pos_embed(torch.cat((txt_ids, img_ids)))
+        rotary = image_rotary_emb or self.rotary_table(img_ids, txt_ids)
         for block in self.transformer_blocks:
             encoder_hidden_states, hidden_states = block(
                 hidden_states=hidden_states,
