@@ -123,8 +123,11 @@ def make(http: httpx.Client, kind: Kind, number: int, num_steps: int | None) -> 
 def events(http: httpx.Client, video_id: str) -> Iterator[dict[str, Any]]:
     """Yield the states of a video as they come, up to its last."""
     with http.stream("GET", f"/v1/videos/{video_id}/events") as answer:
+        kind = ""
         for line in answer.raise_for_status().iter_lines():
-            if line.startswith("data: "):
+            if line.startswith("event: "):
+                kind = line.removeprefix("event: ")
+            if line.startswith("data: ") and kind == "video":
                 yield json.loads(line.removeprefix("data: "))
 
 

@@ -1,5 +1,6 @@
 """The studio in front of the real graph with its bundled checkpoints: one start for all tests."""
 
+import base64
 import re
 from collections.abc import Iterator
 from io import BytesIO
@@ -86,14 +87,18 @@ def content(graph: Graph, video_id: str) -> bytes:
 
 
 def test_a_prompt_is_watched_until_it_plays(page: Page, graph: Graph) -> None:
-    """The progress moves through its steps, and the player runs without an error."""
+    """The progress moves through its steps, previews show what comes, and the player runs without
+    an error."""
     prompt = "a red ball moving right on a black background"
     page.evaluate(
         """() => {
           window.seen = [];
+          window.shown = [];
           const look = () => {
             const bar = document.querySelector('.making progress');
             if (bar && window.seen.at(-1) !== bar.value) window.seen.push(bar.value);
+            const preview = document.querySelector('.making .preview');
+            if (preview && window.shown.at(-1) !== preview.src) window.shown.push(preview.src);
           };
           setInterval(look, 20);
         }"""
@@ -103,6 +108,13 @@ def test_a_prompt_is_watched_until_it_plays(page: Page, graph: Graph) -> None:
     seen = page.evaluate("window.seen")
     assert len(seen) > 3
     assert seen == sorted(seen)
+    previews = page.evaluate("window.shown")
+    assert len(previews) > 1
+    with Image.open(BytesIO(base64.b64decode(previews[-1].partition(",")[2]))) as last:
+        colours = np.asarray(last).reshape(-1, 3).astype(int)
+    # Much of it is black, and some is red.
+    assert np.median(colours.sum(axis=1)) < 150
+    assert (colours[:, 0] - colours[:, 1:].max(axis=1)).max() > 60
     page.goto(f"{graph.url}/#/videos/{video_id}")
     clip = page.locator("#sheet video")
     page.wait_for_function("() => document.querySelector('#sheet video')?.currentTime > 0.1")
