@@ -5,29 +5,23 @@ torch is imported inside methods only.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
+from typing import Any
 
 from deployments.core import memory
 from deployments.core.config import Weights
 from deployments.core.errors import InsufficientVram
 from deployments.core.events import Notice
-from deployments.core.log import logger
 from deployments.core.memory_fit import Nearest, nearest_to
 from deployments.core.networks.model import Clip, ModelFigures
 from deployments.core.spec import Lora, ModelCard, VideoSpec
 from deployments.device_memory import DeviceMemory
-from deployments.ladder import IN_TURNS, STREAMED, Attempt, Ladder, Rung, is_out_of_memory
 from deployments.loras import Loras
-
-Inputs = ParamSpec("Inputs")
-Result = TypeVar("Result")
+from deployments.placed_job import PlacedJob
 
 # A job whose memory ran out took more than planned: what is named in its place takes less by this.
 PLAN_MARGIN = 0.1
-# What may be on the GPU when all networks have left it: latents, embeddings, tables of positions.
-LEFT_OVER_GB = 1.0
 
 
 class Placer:
@@ -54,7 +48,7 @@ class Placer:
         self._model, self._memory, self._loras = model, device_memory, loras or Loras("")
         self._weights = weights
         self._figures: ModelFigures
-        self.device, self.text_parts = device, text_parts
+        self._device, self._text_parts = device, text_parts
         self.mode = memory.Mode(transformer="resident" if weights == "auto" else weights)
 
     def plan(self, figures: ModelFigures, largest: Clip) -> None:
@@ -90,21 +84,22 @@ class Placer:
         from deployments.models.weight_modes import move
 
         if self._memory is not None:
-            for name in self.networks:
+            for name in self._places:
                 move(getattr(parts, name), "cpu")
             self._memory.release()
 
     @property
-    def networks(self) -> tuple[str, ...]:
-        """The parts that may lie on the GPU."""
-        return ("transformer", "vae", *self.text_parts)
+    def _places(self) -> dict[str, str]:
+        """Where each network lies between jobs."""
+        names = ("transformer", "vae", *self._text_parts)
+        return {name: "cpu" if name in self.on_cpu else self._device for name in names}
 
     @property
     def on_cpu(self) -> set[str]:
         """The parts that are not on the GPU between jobs: the card may be shared."""
         if self._memory is None:
             return set()
-        on_cpu = set() if self.mode.text_on_gpu else set(self.text_parts)
+        on_cpu = set() if self.mode.text_on_gpu else set(self._text_parts)
         return on_cpu | ({"transformer", "vae"} if self.mode.take_turns else set())
 
     def notices(self) -> Iterator[Notice]:
@@ -114,14 +109,22 @@ class Placer:
             yield Notice(f"The transformer's weights are {stored}, which changes the frames.")
 
     def need_gb(
-        self, clip: Clip, *, low_vram: bool, conditioned: bool = False, loras: Sequence[Lora] = ()
+        self,
+        clip: Clip,
+        *,
+        low_vram: bool,
+        conditioned: bool = False,
+        fast: bool = False,
+        loras: Sequence[Lora] = (),
     ) -> float:
         """Return the most GPU memory that a video takes here, in GB; see `memory.phases`."""
         figures = self._loras.counted(self._figures, loras)
-        return memory.peak_gb(figures, clip, self.mode, low_vram=low_vram, conditioned=conditioned)
+        return memory.peak_gb(
+            figures, clip, self.mode, low_vram=low_vram, conditioned=conditioned, fast=fast
+        )
 
     @contextmanager
-    def job(self, spec: VideoSpec, card: ModelCard, parts: Any) -> Iterator["PlacedJob"]:
+    def job(self, spec: VideoSpec, card: ModelCard, parts: Any) -> Iterator[PlacedJob]:
         """Refuse a video that does not fit, and say what would; else yield the job that makes it,
         and leave the GPU as it was.
 
@@ -135,6 +138,7 @@ class Placer:
             Clip.of(spec),
             low_vram=spec.low_vram,
             conditioned=spec.conditioned or spec.segments > 1,
+            fast=spec.quality == "fast",
             loras=spec.loras,
         )
         available_gb = need_gb if self._memory is None else self._memory.available_gb()
@@ -142,8 +146,10 @@ class Placer:
             nearest = self._nearest_to(spec, card, available_gb)
             raise InsufficientVram(self._model, need_gb, available_gb, nearest.sentence)
         job = PlacedJob(
-            self,
             parts,
+            self._places,
+            self._device,
+            self.mode,
             self._memory,
             low_vram=spec.low_vram,
             refusal=lambda: self._ran_out(spec, card, need_gb),
@@ -152,14 +158,6 @@ class Placer:
             yield job
         finally:
             job.end()
-
-    def rungs(self, *, low_vram: bool) -> list[Rung]:
-        """Return what a job may still do when memory runs out, the fastest first."""
-        if self._memory is None:
-            return []
-        in_turns_already = self.mode.take_turns or low_vram
-        rungs = [] if in_turns_already and not self.mode.text_on_gpu else [IN_TURNS]
-        return rungs if self.mode.transformer == "streamed" else [*rungs, STREAMED]
 
     def _nearest_to(self, spec: VideoSpec, card: ModelCard, available_gb: float) -> Nearest:
         figures = self._loras.counted(self._figures, spec.loras)
@@ -173,122 +171,6 @@ class Placer:
         # More than planned, where the plan fits into what there is.
         need_gb = max(need_gb, available_gb)
         return InsufficientVram(self._model, need_gb, available_gb, nearest.sentence)
-
-
-class PlacedJob:
-    """The networks while one video is made.
-
-    A phase is run by `run`, and says with `take` which network it needs.
-
-    Args:
-        placer: where the networks lie between jobs.
-        parts: the networks by name, as attributes.
-        device_memory: None where everything stays where it is.
-        low_vram: the request asks for less memory: transformer and VAE take turns in any mode.
-        refusal: makes the error for when memory has run out on every rung.
-    """
-
-    def __init__(
-        self,
-        placer: Placer,
-        parts: Any,
-        device_memory: DeviceMemory | None,
-        *,
-        low_vram: bool,
-        refusal: Callable[[], InsufficientVram],
-    ) -> None:
-        self._placer, self._parts, self._memory = placer, parts, device_memory
-        self._ladder = Ladder(placer.rungs(low_vram=low_vram), self._free, refusal)
-        self._in_turns = placer.mode.take_turns or low_vram
-        self._streams = False
-        if self._in_turns:
-            self._put_aside("vae")
-
-    def run(
-        self,
-        phase: memory.PhaseName,
-        attempt: Callable[Concatenate["PlacedJob", Inputs], Attempt[Result]],
-        *args: Inputs.args,
-        **kwargs: Inputs.kwargs,
-    ) -> Attempt[Result]:
-        """Run a phase: `attempt(self, *args)`, again on lower rungs where memory runs out; see
-        `Ladder.run`."""
-        return self._ladder.run(phase, lambda: attempt(self, *args, **kwargs))
-
-    def take_text(self) -> None:
-        """Have the text encoders where they read prompts."""
-        if IN_TURNS in self._ladder.taken:
-            self._put_aside("transformer", "vae")
-        if self._placer.mode.text_on_gpu:
-            for name in self._placer.text_parts:
-                self._move(name, self._placer.device)
-
-    def take(self, name: Literal["transformer", "vae"]) -> Any:
-        """Return the network, where it can work; the others have left where they take turns."""
-        if IN_TURNS in self._ladder.taken:
-            self._put_aside(*self._placer.text_parts)
-        if self._in_turns or IN_TURNS in self._ladder.taken:
-            self._put_aside("vae" if name == "transformer" else "transformer")
-        if name == "transformer" and STREAMED in self._ladder.taken:
-            self._stream_transformer()
-        return self._move(name, self._placer.device)
-
-    def end(self) -> None:
-        """Leave the networks where they lie between jobs."""
-        if self._memory is None:
-            return
-        self._end_streaming()
-        if not self._brought_back():
-            logger.warning("the GPU has no room for what rests there between jobs")
-            self._put_aside(*self._placer.networks)
-        self._memory.release()
-
-    def _move(self, name: str, device: str) -> Any:
-        from deployments.models.weight_modes import move
-
-        return move(getattr(self._parts, name), device)
-
-    def _put_aside(self, *names: str) -> None:
-        if self._memory is not None:
-            for name in names:
-                self._move(name, "cpu")
-
-    def _free(self) -> bool:
-        """Empty the GPU; return whether what a failed attempt took came back."""
-        if self._memory is None:
-            return False
-        self._put_aside(*self._placer.networks)
-        self._memory.release()
-        left_gb = self._memory.held_gb()
-        if left_gb > LEFT_OVER_GB:
-            logger.warning("%.1f GB are still taken though all networks left the GPU", left_gb)
-        return left_gb <= LEFT_OVER_GB
-
-    def _stream_transformer(self) -> None:
-        from deployments.models.streaming import stream
-
-        if not self._streams:
-            stream(self._move("transformer", "cpu"), self._placer.device)
-            self._streams = True
-
-    def _end_streaming(self) -> None:
-        """Undo what `_stream_transformer` did, wherever a pass broke off."""
-        from deployments.models.streaming import end_streaming
-
-        if self._streams:
-            end_streaming(self._parts.transformer)
-            self._streams = False
-
-    def _brought_back(self) -> bool:
-        """Move each network to its place between jobs; return False where memory ran out."""
-        try:
-            for name in self._placer.networks:
-                self._move(name, "cpu" if name in self._placer.on_cpu else self._placer.device)
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            return False
-        return True
 
 
 def use_threads(cpu_threads: int) -> None:

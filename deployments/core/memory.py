@@ -74,7 +74,20 @@ PLACEMENTS = (
     Mode(text_on_gpu=False),
     Mode(text_on_gpu=False, take_turns=True),
 )
-MODES = (*PLACEMENTS, PLACEMENTS[-1].model_copy(update={"transformer": "streamed"}))
+
+
+def modes(weights: Stored | Literal["auto"]) -> tuple[Mode, ...]:
+    """Return what a replica chooses from, the fastest first; "auto" takes the weights as they were
+    published."""
+    stored: tuple[Stored, ...] = ("resident", "streamed") if weights == "auto" else (weights,)
+    return tuple(
+        placement.model_copy(update={"transformer": each})
+        for each in stored
+        for placement in PLACEMENTS
+    )
+
+
+MODES = modes("auto")
 
 
 class Placement(Frozen):
@@ -82,7 +95,7 @@ class Placement(Frozen):
 
     mode: Mode
     available_gb: float = Field(description="What is free, and what the replica holds already.")
-    total_gb: float = Field(description="Of the whole card.")
+    total_gb: float = Field(description="The most it can ever have: its part of the whole card.")
 
 
 class Phase(Frozen):
@@ -119,7 +132,14 @@ class MemoryPlan(Frozen):
 def plan(figures: ModelFigures, spec: VideoSpec, mode: Mode) -> MemoryPlan:
     """Return what `spec` takes of a GPU and how much work it is, in a replica of this mode."""
     conditioned = spec.conditioned or spec.segments > 1
-    taken = phases(figures, Clip.of(spec), mode, low_vram=spec.low_vram, conditioned=conditioned)
+    taken = phases(
+        figures,
+        Clip.of(spec),
+        mode,
+        low_vram=spec.low_vram,
+        conditioned=conditioned,
+        fast=spec.quality == "fast",
+    )
     return MemoryPlan(mode=mode, phases=tuple(taken), work=figures.work(spec))
 
 
@@ -130,12 +150,14 @@ def phases(
     *,
     low_vram: bool = False,
     conditioned: bool = False,
+    fast: bool = False,
 ) -> Iterator[Phase]:
     """Yield the phases of generating `clip`, in their order.
 
     Args:
         low_vram: the request asks for less memory: the networks take turns in any mode.
         conditioned: the clip begins with a given frame, which is encoded.
+        fast: passes through the transformer are reused, for which some of them are kept.
     """
     itemsize, counts = ITEMSIZES[mode.dtype], figures.counts()
     sizes = {
@@ -144,7 +166,7 @@ def phases(
         "vae": itemsize * counts.vae,
     }
     alive = figures.activations(clip, itemsize, low_vram=low_vram, conditioned=conditioned)
-    for name, size in _activation_bytes(alive, counts, mode).items():
+    for name, size in _activation_bytes(alive, counts, mode, fast=fast).items():
         on_gpu = [each for each in sizes if _is_on_gpu(each, name, mode, low_vram)]
         convolves = name in ("encode", "decode")
         yield Phase(
@@ -155,12 +177,15 @@ def phases(
         )
 
 
-def _activation_bytes(alive: Activations, counts: Counts, mode: Mode) -> dict[PhaseName, int]:
+def _activation_bytes(
+    alive: Activations, counts: Counts, mode: Mode, *, fast: bool
+) -> dict[PhaseName, int]:
     """Return what each phase keeps alive on the GPU, in the order of the phases."""
     taken: dict[PhaseName, int] = {"text": alive.text if mode.text_on_gpu else 0}
     if alive.encode is not None:
         taken["encode"] = alive.encode
     taken["denoise"] = mode.passes_at_once * alive.denoise + _copied_bytes(counts, mode)
+    taken["denoise"] += alive.kept if fast else 0
     taken["decode"] = alive.decode
     return taken
 
@@ -217,9 +242,10 @@ def peak_gb(
     *,
     low_vram: bool = False,
     conditioned: bool = False,
+    fast: bool = False,
 ) -> float:
     """Return the most GPU memory, in GB, that generating `clip` takes; see `phases`."""
-    taken = phases(figures, clip, mode, low_vram=low_vram, conditioned=conditioned)
+    taken = phases(figures, clip, mode, low_vram=low_vram, conditioned=conditioned, fast=fast)
     return max(phase.total_gb for phase in taken)
 
 
@@ -227,16 +253,12 @@ def fastest_mode(
     figures: ModelFigures,
     largest: Clip,
     available_gb: float,
-    weights: Literal["auto"] | Stored = "auto",
+    weights: Stored | Literal["auto"] = "auto",
 ) -> Mode:
     """Return the fastest mode in which the `largest` clip fits, else the smallest one.
 
-    Args: weights: how the transformer is stored; "auto" takes none that changes the frames.
+    Args: weights: how the transformer is stored; see `modes`.
     """
-    modes = MODES
-    if weights != "auto":
-        modes = tuple(mode.model_copy(update={"transformer": weights}) for mode in PLACEMENTS)
-    for mode in modes:
-        if peak_gb(figures, largest, mode) <= available_gb:
-            return mode
-    return modes[-1]
+    choices = modes(weights)
+    fits = (mode for mode in choices if peak_gb(figures, largest, mode) <= available_gb)
+    return next(fits, choices[-1])

@@ -62,6 +62,7 @@ def need_gb(request: VideoRequest, card: ModelCard, figures: ModelFigures, mode:
         mode,
         low_vram=spec.low_vram,
         conditioned=spec.conditioned or spec.segments > 1,
+        fast=spec.quality == "fast",
     )
 
 

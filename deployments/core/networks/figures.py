@@ -51,6 +51,7 @@ class MochiFigures:
             encode=None,
             denoise=self.transformer.activation_bytes(visual, MOCHI_TEXT_TOKENS, itemsize),
             decode=decode(clip.width, clip.height, itemsize),
+            kept=_kept_bytes(visual * self.transformer.width * itemsize, branches=2),
         )
 
     def work(self, spec: VideoSpec) -> Work:
@@ -119,6 +120,9 @@ class OpenSoraFigures:
             encode=max(encode) if conditioned else None,
             denoise=self.transformer.activation_bytes(visual, OPENSORA_TEXT_TOKENS, itemsize),
             decode=max(decode),
+            kept=_kept_bytes(
+                visual * self.transformer.width * itemsize, branches=3 if conditioned else 2
+            ),
         )
 
     def work(self, spec: VideoSpec) -> Work:
@@ -150,6 +154,14 @@ class OpenSoraFigures:
         guided = 1 + (by_text or by_image) + by_image
         steps = range(spec.num_inference_steps)
         return [1 if step >= OSCILLATION_FROM and step % 2 else guided for step in steps]
+
+
+def _kept_bytes(tokens_bytes: int, branches: int) -> int:
+    """Return what models/step_cache.py keeps: a tensor a branch of guidance, and one to decide by.
+
+    Args: tokens_bytes: the video tokens inside the transformer.
+    """
+    return (branches + 1) * tokens_bytes
 
 
 def _counts(

@@ -76,12 +76,14 @@ class Activations:
     Attributes:
         encode: of the first frame's image; None where there is none.
         denoise: of one pass.
+        kept: from step to step besides, where `quality: fast` reuses passes.
     """
 
     text: int
     encode: int | None
     denoise: int
     decode: int
+    kept: int
 
 
 class Work(Frozen):
