@@ -1,6 +1,7 @@
 # `make serve` and `make test` do all the set-up on a fresh machine, each in one command.
 PYTHON ?= python3
 PORT ?= 8000
+CONFIG ?= config/serve.yaml
 # Where pip looks for torch besides PyPI; a machine without a GPU may name a CPU index here.
 TORCH_INDEX ?=
 MODEL ?= mochi
@@ -11,7 +12,7 @@ CLIENTS := .ci-venvs/openai-2.54.0/.installed .ci-venvs/openai-3.54.0/.installed
 PIP_EXTRA := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 help:
-	@echo "make serve         start the service (PORT=8000)"
+	@echo "make serve         start the service (PORT=8000, CONFIG=config/serve.yaml)"
 	@echo "make test          lint, types and the default tests"
 	@echo "make test-system   tests that need chromium, node or the openai client"
 	@echo "make test-gpu      tests that need a CUDA GPU"
@@ -30,7 +31,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 serve: $(STAMP)
-	@exec $(BIN)/python -m deployments.launch --port $(PORT)
+	@exec $(BIN)/python -m deployments.launch --config $(CONFIG) --port $(PORT)
 
 # Two workers, a file each at a time: much of it is waiting for clusters to start.
 test: check

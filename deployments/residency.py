@@ -42,11 +42,14 @@ class Residency:
         self._rest_gb = 0.0
         self.on_gpu = True
 
-    def load(self, stopped: Callable[[], bool]) -> None:
+    def load(self, stopped: Callable[[], bool], *, leave: bool = False) -> None:
         """Load the model in its turn: what it can have of the card is known only while no neighbour
         computes, and it chooses then how its weights lie there.
 
-        Args: stopped: asked once a second while it waits.
+        Args:
+            stopped: asked once a second while it waits.
+            leave: as `leave`, before a neighbour has the turn, which plans with what is free then.
+
         Raises:
             Cancelled: it was stopped.
             Exception: whatever the backend raises.
@@ -59,6 +62,8 @@ class Residency:
                 prepare_allocator()
             self._backend.load()
             self._rest_gb = self._backend.held_gb()
+            if leave and self._device != "cpu":
+                self.leave()
         finally:
             self._give_back()
 

@@ -186,7 +186,9 @@ class VideoModel:
         try:
             backend = backend_class(self._config)(self._config, self._checkpoint, self._device)
             self._residency = Residency(backend, self._device)
-            await self._on_thread(self._residency.load, lambda: self._orphaned)
+            leave = self._config.keep_alive_s == 0
+            load = partial(self._residency.load, lambda: self._orphaned, leave=leave)
+            await self._on_thread(load)
         except Exception as error:
             logger.exception("%s cannot load %s", self._config.name, self._checkpoint.source)
             self._state, self._reason = "failed", f"{type(error).__name__}: {error}"

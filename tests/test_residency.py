@@ -112,6 +112,18 @@ def test_a_model_loads_in_its_turn() -> None:
     loaded(tenant)
 
 
+@pytest.mark.parametrize(("device", "asked"), [("cuda", ["leave"]), ("cpu", [])])
+def test_a_model_that_keeps_no_card_leaves_it_before_a_neighbour_loads(
+    device: str, asked: list[str]
+) -> None:
+    """Which plans with what is free then."""
+    tenant = Tenant()
+    made = Residency(tenant, device)
+    made.load(lambda: False, leave=True)
+    assert tenant.asked[1:] == asked
+    assert made.on_gpu is (device == "cpu")
+
+
 @pytest.mark.parametrize("name", ["PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", ""])
 def test_the_allocator_is_set_before_a_model_on_a_gpu_loads(
     name: str, monkeypatch: pytest.MonkeyPatch
