@@ -22,12 +22,19 @@ def state(name: str, what: ModelState, model: str = "mochi", reason: str = "") -
     )
 
 
-def test_only_ready_replicas_take_jobs() -> None:
-    """Loading and failed ones do not count."""
-    known = Fleet({"mochi": 3})
-    for name, what in [("a", "ready"), ("b", "loading"), ("c", "failed")]:
-        known.report(state(name, what))
-    assert known.ready("mochi") == 1
+def test_only_able_replicas_take_jobs() -> None:
+    """Also one that has left the GPU; not one that loads, restarts or has failed."""
+    known = Fleet({"mochi": 5})
+    for what in ("ready", "unloaded", "loading", "restarting", "failed"):
+        known.report(state(what, what))
+    assert known.ready("mochi") == 2
+
+
+def test_a_replica_that_restarts_leaves_hope() -> None:
+    """Its successor will serve what waits."""
+    known = Fleet({"mochi": 1})
+    known.report(state("a", "restarting", reason="1.2 GB did not come back"))
+    assert not known.hopeless(["mochi"])
 
 
 def test_a_silent_replica_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,6 +48,11 @@ def test_the_light_replicas_never_import_torch(module: str) -> None:
     assert not imported_by(module) & set(HEAVY)
 
 
+def test_a_models_replica_begins_without_torch() -> None:
+    """What its allocator reads from the environment is set when the model is loaded."""
+    assert not imported_by("deployments.served, deployments.mochi, deployments.opensora") & {*HEAVY}
+
+
 @pytest.mark.parametrize("module", ["deployments.client.cli", "deployments.client.doctor"])
 def test_the_client_imports_no_ray_no_torch_and_no_fastapi(module: str) -> None:
     """The command line starts in a moment, also on a machine without the service."""

@@ -44,6 +44,8 @@ def test_a_ready_model_is_healthy_in_the_words_of_the_api_reference(api: Api) ->
         ([], "degraded", "mochi is loading (it has not reported yet)"),
         (["loading"], "degraded", "No model is ready yet: mochi is loading"),
         (["lost"], "degraded", "mochi is lost"),
+        (["restarting"], "degraded", "mochi is restarting"),
+        (["restarting", "loading"], "degraded", "mochi is loading"),
         (["failed"], "unhealthy", "No model can serve: mochi is failed (no such folder)"),
         (["failed", "loading"], "degraded", "No model is ready yet"),
         (["failed", "ready"], "healthy", "Service operational with mochi backend"),
@@ -82,6 +84,7 @@ def test_the_first_ready_model_in_configured_order_is_the_backend(tmp_path: Path
         for states, backend in [
             (("ready", "ready"), "opensora"),
             (("loading", "ready"), "mochi"),
+            (("unloaded", "ready"), "opensora"),
             (("loading", "loading"), "opensora"),
         ]:
             api.jobs.replicas = (replica(states[0], "opensora"), replica(states[1]))  # type: ignore[arg-type]
