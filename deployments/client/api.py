@@ -50,6 +50,13 @@ class VideoError(BaseModel, frozen=True):
     message: str
 
 
+class ChosenLora(BaseModel, frozen=True):
+    """A LoRA file in a video, and how much of it."""
+
+    name: str
+    strength: float
+
+
 class Video(BaseModel, frozen=True):
     """What the service says of a video; keys that this client does not know are left out."""
 
@@ -71,6 +78,7 @@ class Video(BaseModel, frozen=True):
     num_frames: int
     fps: int
     seed: int
+    loras: tuple[ChosenLora, ...] = ()
 
     @property
     def done(self) -> bool:

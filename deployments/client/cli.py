@@ -227,7 +227,8 @@ def _line(video: Video) -> str:
 
 
 def _recipe(video: Video) -> str:
-    return f"{video.size}, {video.num_frames} frames at {video.fps} fps"
+    loras = "".join(f", {lora.name}:{lora.strength:g}" for lora in video.loras)
+    return f"{video.size}, {video.num_frames} frames at {video.fps} fps{loras}"
 
 
 def _say(console: Console, text: str) -> None:

@@ -5,6 +5,7 @@ import pytest
 
 from deployments.client import cli
 from deployments.core.events import JobView
+from deployments.core.loras import LoraFolder, LoraFolders
 from deployments.ingress import create_app
 from tests.scripted_jobs import MOCHI, OPENSORA, ScriptedJobs, served, service_config
 
@@ -22,7 +23,9 @@ class CountedJobs(ScriptedJobs):
 @pytest.fixture
 def jobs(tmp_path: Path) -> CountedJobs:
     """The service's jobs, which do as they are told."""
-    return CountedJobs(service_config(tmp_path), [MOCHI, OPENSORA])
+    jobs = CountedJobs(service_config(tmp_path), [MOCHI, OPENSORA])
+    jobs.loras = LoraFolders({"mochi": LoraFolder(str(tmp_path), None)})
+    return jobs
 
 
 @pytest.fixture
@@ -32,6 +35,6 @@ def url(jobs: CountedJobs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> I
     folder.mkdir()
     monkeypatch.chdir(folder)
     monkeypatch.setattr(cli, "POLL_S", 0.02)
-    with served(create_app(jobs, jobs.config, jobs.cards)) as address:
+    with served(create_app(jobs, jobs.config, jobs.cards, loras=jobs.loras)) as address:
         monkeypatch.setenv("VIDEO_SERVICE_URL", address)
         yield address

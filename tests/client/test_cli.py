@@ -27,6 +27,7 @@ from deployments.core.config import ServiceConfig
 from deployments.core.keys import Keyring, digest
 from deployments.ingress import create_app
 from tests.client.conftest import CountedJobs
+from tests.routes.test_loras import write
 from tests.scripted_jobs import (
     FILE_NAME,
     MOCHI,
@@ -102,6 +103,22 @@ def test_every_option_arrives(jobs: CountedJobs, tmp_path: Path) -> None:
     assert (spec.seed, spec.num_inference_steps, spec.guidance_scale) == (7, 9, 3.5)
     assert (jobs.last.model, spec.low_vram) == ("opensora", True)
     assert jobs.images[0] is not None
+
+
+def test_lora_files_are_named_with_their_strength(
+    jobs: CountedJobs, capsys: Captured, tmp_path: Path
+) -> None:
+    """As often as there are some; a wrong name gets the service's sentence."""
+    for name in ("ink", "paper"):
+        write(tmp_path, name)
+    assert main([*GENERATE, "--lora=ink:0.8", "--lora", "paper"]) == 0
+    assert [(one.name, one.strength) for one in jobs.requests[-1].loras] == [
+        ("ink", 0.8),
+        ("paper", 1.0),
+    ]
+    assert "24 fps, ink:0.8, paper:1, seed" in capsys.readouterr().err
+    assert main([*GENERATE, "--lora=sand"]) == 1
+    assert "loras: sand is unknown to mochi, which has ink, paper" in capsys.readouterr().err
 
 
 def test_progress_is_shown_line_by_line_where_there_is_no_terminal(
