@@ -13,7 +13,8 @@ from deployments.core.networks.figures import MochiFigures, OpenSoraFigures
 from deployments.core.networks.model import Clip
 from deployments.core.spec import VideoRequest, resolve
 from deployments.ladder import Attempt
-from deployments.placement import PlacedJob, Placer
+from deployments.placed_job import PlacedJob
+from deployments.placement import Placer
 from tests.pretended_memory import PretendedMemory
 from tests.published_cards import MOCHI as CARD
 
