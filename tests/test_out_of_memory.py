@@ -228,6 +228,18 @@ def test_nothing_is_left_in_memory_of_a_job_that_ran_out(
 
 
 @pytest.mark.parametrize("name", ["mochi", "opensora"])
+def test_a_model_that_has_left_the_gpu_makes_the_same_frames(
+    models: dict[str, Model], name: str
+) -> None:
+    """Leaving and coming back changes no bit of the weights."""
+    model = models[name]
+    model.backend.leave_gpu()
+    made, events = model.run(model.spec())
+    assert said(events) == []
+    assert np.array_equal(made, model.fresh_frames(model.spec()))
+
+
+@pytest.mark.parametrize("name", ["mochi", "opensora"])
 def test_what_is_too_large_is_refused_before_anything_is_computed(
     models: dict[str, Model], name: str
 ) -> None:

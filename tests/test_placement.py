@@ -181,6 +181,20 @@ def test_networks_that_find_no_room_rest_on_the_cpu() -> None:
     assert networks.transformer.places[-1] == networks.vae.places[-1] == "cpu"
 
 
+def test_networks_that_have_left_are_brought_back_by_the_next_job() -> None:
+    """Each when it is needed, and all of those that rest on the GPU in its end."""
+    networks, memory = parts(), PretendedMemory(40)
+    made = placer(memory)
+    made.leave(networks)
+    assert {network.places[-1] for network in vars(networks).values()} == {"cpu"}
+    assert (memory.limits, memory.releases) == (1, 1)
+    with made.job(SPEC, CARD, networks) as job:
+        job.take_text()
+        assert networks.text_encoder.places[-1] == networks.text_encoder_2.places[-1] == "gpu"
+        assert networks.transformer.places == ["cpu"]
+    assert {network.places[-1] for network in vars(networks).values()} == {"gpu"}
+
+
 def test_an_image_is_planned_for() -> None:
     """Encoding it never takes more than decoding the clip."""
     made = Placer("opensora", "cpu", TEXT, PretendedMemory(138.0))

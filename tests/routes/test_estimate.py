@@ -98,8 +98,9 @@ def test_the_first_model_that_is_ready_and_has_the_memory_is_the_one(api: Api) -
     assert found["model"] == "opensora"
     chances = [(one["model"], one["state"], one["fits"]) for one in found["models"]]
     assert chances == [("mochi", "ready", False), ("opensora", "ready", True)]
-    api.jobs.replicas = (replica("loading"), replica("ready", "opensora"))
-    assert estimate(api)["model"] == "opensora"
+    for able in ("ready", "unloaded"):
+        api.jobs.replicas = (replica("loading"), replica(able, "opensora"))
+        assert estimate(api)["model"] == "opensora"
     on_gpu(api, mochi=20.0, opensora=20.0)
     assert estimate(api)["model"] == "mochi"
 
