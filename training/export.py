@@ -30,6 +30,12 @@ GENERATION_CONFIG: Final = {
     "threshold_noise": 0.1,
     "linear_steps": 4,
 }
+# Drawn as they say with every seed that was tried.
+EXAMPLE_PROMPTS: Final = (
+    "a red ball moving right on a black background",
+    "A serene lake at sunset with mountains in the background",
+    "a blue square moving up over a meadow at noon",
+)
 _log = logging.getLogger(__name__)
 
 
@@ -91,7 +97,7 @@ def main() -> None:
     for part in (pipeline.text_encoder, pipeline.transformer, pipeline.vae):
         part.to(torch.bfloat16)
     pipeline.save_pretrained(arguments.out)
-    settings = json.dumps(GENERATION_CONFIG, indent=2)
+    settings = json.dumps(GENERATION_CONFIG | {"example_prompts": EXAMPLE_PROMPTS}, indent=2)
     (arguments.out / "generation_config.json").write_text(settings + "\n")
     _log.info("%d bytes of weights in %s", weight_bytes(arguments.out), arguments.out)
 

@@ -8,7 +8,7 @@ import torch
 from diffusers import MochiPipeline
 from transformers import AutoTokenizer
 
-from training.export import weight_bytes
+from training.export import EXAMPLE_PROMPTS, GENERATION_CONFIG, weight_bytes
 
 CHECKPOINT = Path("checkpoints/mochi-tiny")
 MAX_WEIGHT_BYTES = 12_000_000
@@ -25,6 +25,8 @@ def test_the_folder_loads_as_a_mochi_pipeline() -> None:
     assert pipeline.config.force_zeros_for_empty_prompt
     assert pipeline.vae.config.latents_std == [1.0] * 12
     settings = json.loads((CHECKPOINT / "generation_config.json").read_text())
+    assert tuple(settings.pop("example_prompts")) == EXAMPLE_PROMPTS
+    assert settings == GENERATION_CONFIG
     assert settings["native_area"] >= 96 * 96
     assert settings["max_frames"] == 163
 
