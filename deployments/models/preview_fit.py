@@ -8,7 +8,7 @@ CPU.
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 from diffusers import AutoencoderKLHunyuanVideo, AutoencoderKLMochi
@@ -127,7 +127,7 @@ def _samples(autoencoder: Autoencoder, clip: torch.Tensor) -> tuple[torch.Tensor
     return latents[0].flatten(1).T.double(), colours[0].flatten(1).T.double()
 
 
-def _load(kind: type, folder: Path) -> "AutoencoderKLMochi | AutoencoderKLHunyuanVideo":
+def _load(kind: Any, folder: Path) -> Any:
     """Load a checkpoint's autoencoder in float32. Raises: OSError, ValueError: it cannot be."""
     return kind.from_pretrained(
         folder / "vae",
