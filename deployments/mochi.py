@@ -27,6 +27,7 @@ from deployments.placement import Placer, use_threads
 
 if TYPE_CHECKING:
     import torch
+    from diffusers import MochiTransformer3DModel
 
     from deployments.models.mochi1.loading import MochiParts
     from deployments.models.mochi1.text import PromptEncoder
@@ -111,6 +112,7 @@ class Mochi:
             config.name, device, ("text_encoder",), device_memory, self._loras, config.weights
         )
         self._parts: MochiParts
+        self._drafter: MochiTransformer3DModel | None = None
         self._prompts: PromptEncoder
         self._previews_of: Callable[[int], Previews]
 
@@ -136,6 +138,12 @@ class Mochi:
         largest = Clip.largest(generation.native_area, generation.max_frames)
         self._placer.plan(self.figures(self._checkpoint), largest)
         self._kernels.check(self._placer.mode.transformer)
+        if draft := self._checkpoint.draft:
+            # Before the others, while the GPU has room for it, where it is to be compiled.
+            self._drafter = loading.load_drafter(
+                draft.source, self._device, source, self._placer.mode.transformer
+            )
+            self._kernels.use(self._drafter, warm_up, rests_on_cpu=True)
         self._parts = loading.load(
             source,
             self._device,
@@ -179,7 +187,8 @@ class Mochi:
         Raises:
             InsufficientVram: it does not fit on the GPU; before the start where that is foreseen.
         """
-        with self._placer.job(spec, self._card, self._parts) as job:
+        stand_in = self._drafter if spec.quality == "draft" else None
+        with self._placer.job(spec, self._card, self._parts, stand_in) as job:
             yield PhaseBegan("text")
             yield from self._placer.notices()
             positive, negative = yield from job.run("text", self._read, spec)
@@ -218,7 +227,7 @@ class Mochi:
             latents,
             positive,
             negative,
-            _sigmas(self._checkpoint.generation, spec.num_inference_steps),
+            _sigmas(self._generation_of(spec), spec.num_inference_steps),
             spec.guidance_scale,
         )
         with (
@@ -234,6 +243,11 @@ class Mochi:
         if spec.quality == "fast":
             yield Notice(fast_notice(spec, Reuse(cache.passes, cache.reused)))
         return latents
+
+    def _generation_of(self, spec: VideoSpec) -> GenerationConfig:
+        """Return the settings of the checkpoint whose transformer makes `spec`."""
+        draft = self._checkpoint.draft if spec.quality == "draft" else None
+        return (draft or self._checkpoint).generation
 
     def _decode(self, job: PlacedJob, spec: VideoSpec, latents: "torch.Tensor") -> "Attempt[None]":
         from deployments.models.mochi1.decode import (

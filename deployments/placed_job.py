@@ -4,6 +4,7 @@ Knows no model; torch is imported nowhere, and what moves networks inside method
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 from deployments.core.errors import InsufficientVram
@@ -30,6 +31,8 @@ class PlacedJob:
         device: where they work; text encoders that lie on the CPU work there.
         mode: the replica's.
         device_memory: None where everything stays where it is.
+        stand_in: a transformer that works in the place of the one in `parts`, which leaves the GPU
+            meanwhile; between jobs it is on the CPU. None: that one works itself.
         low_vram: the request asks for less memory: transformer and VAE take turns in any mode.
         refusal: makes the error for when memory has run out on every rung.
     """
@@ -42,10 +45,12 @@ class PlacedJob:
         mode: Mode,
         device_memory: DeviceMemory | None,
         *,
+        stand_in: Any = None,
         low_vram: bool,
         refusal: Callable[[], InsufficientVram],
     ) -> None:
         self._parts, self._places, self._device = parts, places, device
+        self._own_parts = parts
         self._text_parts = [name for name in places if name not in ("transformer", "vae")]
         self._memory = device_memory
         rungs = [] if device_memory is None else _rungs(mode, low_vram)
@@ -54,6 +59,9 @@ class PlacedJob:
         self._streams = False
         if self._in_turns:
             self._put_aside("vae")
+        if stand_in is not None:
+            self._put_aside("transformer")
+            self._parts = replace(parts, transformer=stand_in)
 
     def run(
         self,
@@ -88,6 +96,9 @@ class PlacedJob:
         if self._memory is None:
             return
         self._end_streaming()
+        if self._parts is not self._own_parts:
+            self._put_aside("transformer")
+            self._parts = self._own_parts
         if not self._brought_back():
             logger.warning("the GPU has no room for what lies there between jobs")
             self._put_aside(*self._places)

@@ -124,13 +124,16 @@ class Placer:
         )
 
     @contextmanager
-    def job(self, spec: VideoSpec, card: ModelCard, parts: Any) -> Iterator[PlacedJob]:
+    def job(
+        self, spec: VideoSpec, card: ModelCard, parts: Any, stand_in: Any = None
+    ) -> Iterator[PlacedJob]:
         """Refuse a video that does not fit, and say what would; else yield the job that makes it,
         and leave the GPU as it was.
 
         Args:
             card: the model's own.
             parts: the networks by name, as attributes.
+            stand_in: a transformer no larger than that of `parts`, to work in its place.
 
         Raises: InsufficientVram.
         """
@@ -151,6 +154,7 @@ class Placer:
             self._device,
             self.mode,
             self._memory,
+            stand_in=stand_in,
             low_vram=spec.low_vram,
             refusal=lambda: self._ran_out(spec, card, need_gb),
         )

@@ -63,19 +63,29 @@ class Family:
         self.check_folder(folder)
         dtype = torch.float32 if device == "cpu" else torch.bfloat16
         parts: dict[str, Any] = {}
+        for name, kind in self.networks.items():
+            if name == TRANSFORMER:
+                network = self.load_transformer(source, device, weights)
+            else:
+                network = _load_network(kind, folder / name, dtype)
+            parts[name] = move(network, "cpu" if name in on_cpu else device)
+        for name in self.tokenizers:
+            parts[name] = AutoTokenizer.from_pretrained(folder / name, local_files_only=True)
+        return parts
+
+    def load_transformer(self, source: str, device: str, weights: WeightMode) -> Any:
+        """Return only the transformer of a checkpoint, still on the CPU; else as `load`."""
+        folder = local_folder(source)
+        self.check_folder(folder)
+        dtype = torch.float32 if device == "cpu" else torch.bfloat16
         page_locked = False
         if weights == "streamed" and device != "cpu":
             stored = _stored_shapes(folder / TRANSFORMER, dtype).values()
             sizes = [dtype.itemsize * prod(shape) for shape in stored]
             page_locked = lockable(sizes, psutil.virtual_memory().available)
-        for name, kind in self.networks.items():
-            network = _load_network(kind, folder / name, dtype)
-            if name == TRANSFORMER:
-                set_weight_mode(network, weights, device, page_locked=page_locked)
-            parts[name] = move(network, "cpu" if name in on_cpu else device)
-        for name in self.tokenizers:
-            parts[name] = AutoTokenizer.from_pretrained(folder / name, local_files_only=True)
-        return parts
+        network = _load_network(self.networks[TRANSFORMER], folder / TRANSFORMER, dtype)
+        set_weight_mode(network, weights, device, page_locked=page_locked)
+        return network
 
     def verify(self, folder: Path) -> None:
         """Raise as `load` does unless every network finds its weights; needs no memory for them."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from diffusers import AutoencoderKLMochi, MochiTransformer3DModel
 from transformers import PreTrainedTokenizerBase, T5EncoderModel
 
-from deployments.models.loading import Family
+from deployments.models.loading import Family, local_folder
 from deployments.models.mochi1.attention import use_trimmed_attention
 from deployments.models.weight_modes import WeightMode
 
@@ -44,6 +44,31 @@ def load(
     parts = MochiParts(**MOCHI.load(source, device, on_cpu, weights))
     use_trimmed_attention(parts.transformer)
     return parts
+
+
+def load_drafter(
+    source: str, device: str, main: str, weights: WeightMode
+) -> MochiTransformer3DModel:
+    """Return the transformer of the checkpoint `source`, on the CPU, to stand in for that of the
+    checkpoint `main`.
+
+    Raises: as `load`; ValueError: the networks differ.
+    """
+    theirs, ours = (
+        MochiTransformer3DModel.load_config(
+            local_folder(each) / "transformer", local_files_only=True
+        )
+        for each in (source, main)
+    )
+    for key, value in ours.items():
+        if not key.startswith("_") and theirs.get(key) != value:
+            raise ValueError(
+                f"draft_checkpoint: its transformer has {key} {theirs.get(key)}, that of the "
+                f"checkpoint {value}; it has to be of the same networks"
+            )
+    drafter: MochiTransformer3DModel = MOCHI.load_transformer(source, device, weights)
+    use_trimmed_attention(drafter)
+    return drafter
 
 
 def verify(folder: Path) -> None:
