@@ -30,8 +30,14 @@ class WithLoras:
     def activations(
         self, clip: Clip, itemsize: int, *, low_vram: bool, conditioned: bool
     ) -> Activations:
-        """Return what each phase takes; a layer's share of LoRA is added to what it makes."""
-        return self.figures.activations(clip, itemsize, low_vram=low_vram, conditioned=conditioned)
+        """Return what each phase takes; only denoising knows of LoRA."""
+        alive = self.figures.activations(clip, itemsize, low_vram=low_vram, conditioned=conditioned)
+        widest = max(file.widest for file in self.files)
+        return replace(alive, denoise=alive.denoise + self.lora_bytes(clip, itemsize, widest))
+
+    def lora_bytes(self, clip: Clip, itemsize: int, widest: int) -> int:
+        """Return what a pass keeps alive besides; as many as there are, they follow each other."""
+        return self.figures.lora_bytes(clip, itemsize, widest)
 
     def work(self, spec: VideoSpec) -> Work:
         """Return what there is to compute; LoRA is a hundredth of it."""

@@ -59,7 +59,7 @@ class LoraLayer:
         module: its name in the network.
         down, up: the keys of its matrices.
         alpha: the key of a number which over the rank is one more factor of the scale; None for 1.
-        rows: first and last but one of the rows of `up` that are this layer's.
+        rows: the first of the rows of `up` that are this layer's, and the first that is not.
         scale: what the file's metadata say; 1 where they say nothing.
     """
 

@@ -19,15 +19,35 @@ from deployments.models.streaming import is_streamed, rest
 
 
 class ChangedLayer(Protocol):
-    """Which tensors of a file change a layer: `down` is (rank, in), `up` is (>= rows[1], rank)."""
+    """Which tensors of a file change a layer, and how much."""
 
-    module: str
-    down: str
-    up: str
-    alpha: str | None
-    rows: tuple[int, int]
-    rank: int
-    scale: float
+    @property
+    def module(self) -> str:
+        """The layer's name in the network."""
+
+    @property
+    def down(self) -> str:
+        """The key of a matrix (rank, in)."""
+
+    @property
+    def up(self) -> str:
+        """The key of a matrix of which the layer has some rows, (out, rank)."""
+
+    @property
+    def rows(self) -> tuple[int, int]:
+        """The first of these rows, and the first that is not one of them."""
+
+    @property
+    def rank(self) -> int:
+        """The number of columns of `up`."""
+
+    @property
+    def alpha(self) -> str | None:
+        """The key of a number that over the rank is a factor of the scale; None for 1."""
+
+    @property
+    def scale(self) -> float:
+        """The other factor."""
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ from benchmarks.memory_plan import (
 )
 from benchmarks.meta_counter import count, num_parameters, on_meta
 from deployments.core.checkpoints import BUNDLED_DIR
+from deployments.core.lora_header import read_header
+from deployments.core.lora_layers import lora_layers
 from deployments.core.memory import Mode, transformer_bytes
 from deployments.core.networks.config import from_config, read_network
 from deployments.core.networks.figures import MochiFigures, OpenSoraFigures
@@ -42,11 +44,13 @@ from deployments.core.networks.mochi import (
 from deployments.core.networks.model import Clip, ModelFigures
 from deployments.core.networks.opensora import OpenSoraTransformer
 from deployments.core.networks.text import ClipTextEncoder, T5Encoder
+from deployments.models.lora import Adapter, active, linears
 from deployments.models.mochi1.decode import LATENTS_PER_TILE, LOW_MEMORY_TILES
 from deployments.models.opensora.autoencode import AUTHORS_TILING, LOW_MEMORY_TILING, decode
 from deployments.models.opensora.transformer_opensora import OpenSoraTransformer3DModel
 from deployments.models.tiling import tile_by_tile
 from deployments.models.weight_modes import WeightMode, set_weight_mode
+from tests.tiny_lora import random_lora, write_lora
 from tests.tiny_opensora import tiny_vae
 
 BFLOAT16 = 2
@@ -94,6 +98,24 @@ def clip_text() -> Any:
             num_attention_heads=12,
         ),
     )
+
+
+@pytest.mark.parametrize(
+    ("layer", "grows"), [("attn1.to_q", False), ("norm1.linear", False), ("ff.net.0.proj", True)]
+)
+def test_lora_is_beside_the_layer_that_makes_most(layer: str, grows: bool, tmp_path: Path) -> None:
+    """In Mochi's feed forward it adds to the peak, as the formula says; elsewhere nothing."""
+    network = mochi(SHALLOW_MOCHI.num_layers)
+    layers = [f"transformer_blocks.{block}.{layer}" for block in range(SHALLOW_MOCHI.num_layers)]
+    rows = max(network.get_submodule(name).out_features for name in layers)
+    path = write_lora(tmp_path / "a.safetensors", random_lora(network, layers, rank=1))
+    changed = Adapter(path, lora_layers(read_header(path), linears(network)), 1.0)
+    clip = Clip(256, 256, 61)
+    before = count_mochi_denoise(network, clip, steps=1).peak_bytes
+    with active(network, [changed]):
+        added = count_mochi_denoise(network, clip, steps=1).peak_bytes - before
+    assert added == MochiFigures().lora_bytes(clip, BFLOAT16, rows)
+    assert (added > 0) == grows
 
 
 def test_the_weights_of_every_full_size_network_are_exact() -> None:

@@ -54,6 +54,11 @@ class MochiFigures:
             kept=_kept_bytes(visual * self.transformer.width * itemsize, branches=2),
         )
 
+    def lora_bytes(self, clip: Clip, itemsize: int, widest: int) -> int:
+        """Return what LoRA adds to `denoise`; `widest` is the most channels of a changed layer."""
+        visual = clip.tokens(MOCHI_FRAMES_PER_LATENT)
+        return self.transformer.lora_bytes(visual, itemsize, widest)
+
     def work(self, spec: VideoSpec) -> Work:
         """Return what there is to compute for `spec`, with the longest prompt.
 
@@ -124,6 +129,10 @@ class OpenSoraFigures:
                 visual * self.transformer.width * itemsize, branches=3 if conditioned else 2
             ),
         )
+
+    def lora_bytes(self, clip: Clip, itemsize: int, widest: int) -> int:
+        """Return 0: queries are turned at the peak, and no layer works then."""
+        return 0
 
     def work(self, spec: VideoSpec) -> Work:
         """Return what there is to compute for `spec`: the passes that do not cancel."""

@@ -151,6 +151,12 @@ class MochiTransformer:
         text = itemsize * self.width * text_tokens
         return visual_tokens * (per_visual + latents) + text
 
+    def lora_bytes(self, visual_tokens: int, itemsize: int, widest: int) -> int:
+        """Return what LoRA adds to that peak: its part of the feed forward's gated layer lies
+        beside that layer's own; in narrower layers it is let go before the peak."""
+        gated = 2 * self._feed_forward
+        return visual_tokens * itemsize * gated if widest >= gated else 0
+
 
 @dataclass(frozen=True)
 class MochiAutoencoder:

@@ -116,6 +116,11 @@ class ModelFigures(Protocol):
         """Return what each phase takes for `clip`, with `itemsize` bytes a number."""
         ...
 
+    def lora_bytes(self, clip: Clip, itemsize: int, widest: int) -> int:
+        """Return what a pass keeps alive besides where LoRA changes layers of up to `widest`
+        channels; its weights are not in it."""
+        ...
+
     def work(self, spec: VideoSpec) -> Work:
         """Return what there is to compute for `spec`."""
         ...
