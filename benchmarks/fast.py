@@ -120,7 +120,7 @@ def _measured(backend: Backend, spec: VideoSpec, changes: Sequence[Change]) -> l
 def _run(backend: Backend, spec: VideoSpec) -> Run:
     runs, began, denoise_s = [], 0.0, 0.0
     reused, passes = 0, 1
-    for event in backend.generate(spec):
+    for event in backend.generate(spec, None):
         if isinstance(event, PhaseBegan) and event.phase == "denoise":
             began = time.process_time()
         elif isinstance(event, PhaseBegan) and event.phase == "decode":

@@ -9,10 +9,9 @@ README (First Block Cache), after TeaCache (arXiv:2411.19108). The criterion is 
 - The branches of guidance decide together. Guidance multiplies their difference, so that a fresh
   one beside an old one costs more than two old ones: docs/benchmarks.md. The branch that begins a
   step decides, and the others reuse with it, unless they have missed its last complete pass.
-- diffusers hooks into the blocks' own `forward`. A compiled block would have to be compiled again
-  at each change between fast and exact, and not with `fullgraph`. Here a shell lies around each
-  block while a job runs: compiled, quantised or streamed, the block inside stays as it is.
-- It counts, for the job to say.
+- A shell lies around each block while a job runs, instead of a hook in the block's `forward`:
+  compiled, quantised or streamed, the block inside stays as it is, from the first job on.
+- It counts, for the job to say; and it keeps less of a pass, no text and one tensor a branch.
 
 To decide, a step waits for the device once: which blocks run is decided on the host.
 """

@@ -45,7 +45,8 @@ class PhaseMemory(BaseModel):
 
 
 class WorkTflop(BaseModel):
-    """How much is to be computed, in 10^12 floating point operations."""
+    """How much is to be computed, in 10^12 floating point operations; with `quality: fast`, what
+    it is at most."""
 
     text: float = Field(examples=[2.42])
     encode: float = Field(examples=[0.0])
