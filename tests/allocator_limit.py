@@ -122,7 +122,8 @@ def on_limited_gpu(backend: Any, text_parts: tuple[str, ...], allocator: Allocat
     class OnLimitedGpu(backend):  # type: ignore[misc]
         def __init__(self, config: ModelConfig, checkpoint: Checkpoint, device: str) -> None:
             super().__init__(config, checkpoint, "cpu")
-            self._placer = Placer(config.name, "cpu", text_parts, memory)
+            weights = config.weights
+            self._placer = Placer(config.name, "cpu", text_parts, memory, weights=weights)
 
         def generate(self, spec: VideoSpec, image: bytes | None = None) -> Iterator[BackendEvent]:
             yield from allocator.around(super().generate(spec, image))

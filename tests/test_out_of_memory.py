@@ -126,6 +126,7 @@ def after(event: BackendEvent) -> At:
 TEXT, DENOISE, DECODE = (after(PhaseBegan(phase)) for phase in ("text", "denoise", "decode"))
 FIRST_FRAMES: At = lambda event: isinstance(event, Decoded)  # noqa: E731
 CONDITIONED = {"conditioned": True}
+FAST = {"quality": "fast", "fast_threshold": 0.5}
 # Each: the model, when it runs out, at which tensor from there, what the job is, and what is said.
 # The tokenizers make tensors of their own, which never lie on a GPU.
 MIDDLE = [
@@ -141,10 +142,12 @@ FIRST = [
     ("mochi", TEXT, 3, {"prompt": "a cock"}, "while the prompt was read"),
     ("mochi", DENOISE, 1, {}, "while denoising"),
     ("mochi", DECODE, 1, {}, "while decoding"),
+    ("mochi", DECODE, 1, {"low_vram": True}, "while decoding"),
     ("opensora", TEXT, 6, {"prompt": "a cock"}, "while the prompt was read"),
     ("opensora", DENOISE, 1, CONDITIONED, "while the first frame was encoded"),
     ("opensora", DENOISE, 1, {}, "while denoising"),
     ("opensora", DECODE, 1, {}, "while decoding"),
+    ("opensora", after(Step(2, 3)), 30, FAST, "while denoising"),
     ("opensora", after(Step(5, 6)), 9, {"num_frames": 12, "segments": 2}, "while denoising"),
 ]
 
@@ -255,6 +258,24 @@ def test_what_is_too_large_is_refused_before_anything_is_computed(
         next(model.backend.generate(large, None))
     assert model.allocator.peak_bytes == model.allocator.taken_bytes
     model.allocator.limit_bytes = before
+
+
+def test_a_replica_whose_transformer_is_streamed_goes_on_as_well(
+    models: dict[str, Model], folder: Path
+) -> None:
+    """A pass that broke off leaves a block on the GPU, and the order of the blocks half found."""
+    allocator, clean = AllocatorLimit(), models["mochi"].fresh_frames(models["mochi"].spec())
+    config = ModelConfig(name="mochi", cpu_threads=1, weights="streamed")
+    kind = on_limited_gpu(Mochi, ("text_encoder",), allocator)
+    streamed = kind(config, test_mochi.checkpoint(folder), "cpu")
+    streamed.load()
+    for at in (DENOISE, after(Step(2, 3))):
+        allocator.fail(at, allocation=30)
+        events = list(streamed.generate(models["mochi"].spec()))
+        assert [IN_TURNS in text for text in said(events)] == [True]
+        assert np.array_equal(frames(events), clean)
+    assert np.array_equal(frames(streamed.generate(models["mochi"].spec())), clean)
+    assert is_streamed(streamed._parts.transformer)
 
 
 def test_a_limit_that_the_plan_did_not_foresee_ends_the_job_in_the_middle(
