@@ -71,6 +71,19 @@ def test_a_job_has_its_lora_and_the_next_one_none(made: tuple[Any, VideoSpec, Pa
     assert np.array_equal(frames(model, spec, Lora(name="style", strength=1.0)), much)
 
 
+def test_a_fast_job_takes_a_lora_too(made: tuple[Any, VideoSpec, Path]) -> None:
+    """What is reused between its steps is its own, and gone with it."""
+    model, spec, folder = made
+    fast = spec.model_copy(update={"quality": "fast", "fast_threshold": 0.5})
+    fresh, plain = frames(model, fast), frames(model, spec)
+    layers = ["transformer_blocks.0.ff.net.2"]
+    write_lora(folder / "style.safetensors", random_lora(model._parts.transformer, layers, rank=4))
+    styled = frames(model, fast, Lora(name="style"))
+    assert distance(styled, fresh) > 0
+    assert np.array_equal(frames(model, fast), fresh)
+    assert np.array_equal(frames(model, spec), plain)
+
+
 def test_a_job_that_is_stopped_leaves_no_lora(made: tuple[Any, VideoSpec, Path]) -> None:
     model, spec, folder = made
     fresh = frames(model, spec)

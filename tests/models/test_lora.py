@@ -13,6 +13,7 @@ from torch._dynamo.testing import CompileCounter
 from deployments.core.lora_header import read_header
 from deployments.core.lora_layers import lora_layers
 from deployments.models.lora import Adapter, active, linears
+from deployments.models.mochi1.attention import use_trimmed_attention
 from deployments.models.weight_modes import set_weight_mode
 from tests import tiny_mochi, tiny_opensora
 from tests.tiny_lora import Matrices, merge, random_lora, write_lora
@@ -52,10 +53,20 @@ def run_opensora(network: Any) -> torch.Tensor:
     return output
 
 
+def trimmed() -> Any:
+    network = tiny_mochi.tiny_transformer()
+    use_trimmed_attention(network)
+    return network
+
+
 NETWORKS = pytest.mark.parametrize(
     "network",
-    [(tiny_mochi.tiny_transformer, run_mochi), (tiny_opensora.tiny_transformer, run_opensora)],
-    ids=["mochi", "opensora"],
+    [
+        (tiny_mochi.tiny_transformer, run_mochi),
+        (trimmed, run_mochi),
+        (tiny_opensora.tiny_transformer, run_opensora),
+    ],
+    ids=["mochi", "mochi as it is run", "opensora"],
 )
 
 
@@ -236,11 +247,11 @@ def test_a_quantised_network_takes_a_lora_in_its_own_precision(
     assert torch.equal(run_mochi(plain), output)
 
 
-def test_compiled_blocks_run_uncompiled_with_a_lora(tmp_path: Path) -> None:
+def test_what_is_compiled_runs_uncompiled_with_a_lora(tmp_path: Path) -> None:
     """And compiled again afterwards, without being compiled anew."""
     plain, compiled = tiny_mochi.tiny_transformer(), tiny_mochi.tiny_transformer()
     counter = CompileCounter()
-    compiled.transformer_blocks[0].compile(backend=counter)
+    compiled.transformer_blocks[0].ff.compile(backend=counter)
     before = run_mochi(compiled)
     made = counter.frame_count
     assert made
