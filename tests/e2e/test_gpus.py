@@ -1,11 +1,12 @@
 """GPU shares and several nodes, with logical GPUs: Ray's bookkeeping is the same as on real
 ones."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.graph import cluster, configure, free_port, painter, serving
+from tests.e2e.graph import Graph, cluster, configure, free_port, painter, serving
 
 
 def visible_devices(trace: Path) -> dict[str, str]:
@@ -14,21 +15,43 @@ def visible_devices(trace: Path) -> dict[str, str]:
     return {prompt: device for device, _, prompt in lines}
 
 
-def test_two_models_at_half_a_gpu_share_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With one GPU in the cluster both models see GPU 0. `test_graph` starts two such models in a
-    cluster without any: there they run on the CPU."""
-    trace = tmp_path / "trace"
-    monkeypatch.setenv("PAINTER_TRACE", str(trace))
-    config = configure(tmp_path, painter("one"), painter("two"))
-    with cluster(num_cpus=4, num_gpus=1), serving(config) as graph:
-        graph.until_ready(2)
+@pytest.fixture(scope="class")
+def one_gpu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Graph, Path]]:
+    """Two models, `one` and `two`, in a cluster with one GPU; and what the painter writes down."""
+    folder = tmp_path_factory.mktemp("one_gpu")
+    config = configure(folder, painter("one"), painter("two"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PAINTER_TRACE", str(folder / "trace"))
+        with cluster(num_cpus=4, num_gpus=1), serving(config) as graph:
+            graph.until_ready(2)
+            yield graph, folder / "trace"
+
+
+class TestOneGpu:
+    def test_two_models_at_half_a_gpu_share_it(self, one_gpu: tuple[Graph, Path]) -> None:
+        """Both see GPU 0. `test_graph` starts two such models in a cluster without any: there they
+        run on the CPU."""
+        graph, trace = one_gpu
         for name in ("one", "two"):
             graph.generate(prefer_backend=name, prompt=f"painted by {name}")
         replicas = graph.http.get("/system-info").json()["replicas"]
-    assert {replica["device"] for replica in replicas} == {"cuda"}
-    assert visible_devices(trace) == {"painted by one": "0", "painted by two": "0"}
+        assert {replica["device"] for replica in replicas} == {"cuda"}
+        assert visible_devices(trace) == {"painted by one": "0", "painted by two": "0"}
+
+    def test_a_replica_whose_memory_does_not_come_back_is_replaced(
+        self, one_gpu: tuple[Graph, Path]
+    ) -> None:
+        """Its job completes, and so does the next one, which waits for the new process."""
+        graph, trace = one_gpu
+        prompts = ["a leaky hand", "a ball after it"]
+        ids = [graph.submit(prefer_backend="one", prompt=prompt) for prompt in prompts]
+        jobs = [graph.until_done(job_id) for job_id in ids]
+        assert [job["status"] for job in jobs] == ["completed"] * 2, jobs
+        assert [job["attempts"] for job in jobs] == [1, 1]
+        assert all(graph.download(job["video_url"]) for job in jobs)
+        lines = [line.split(" ", 2) for line in trace.read_text().splitlines()]
+        pids = {prompt: pid for _, pid, prompt in lines}
+        assert pids["a leaky hand"] != pids["a ball after it"]
 
 
 def test_two_nodes_work_at_the_same_time_and_one_may_die(tmp_path: Path) -> None:
