@@ -48,7 +48,7 @@ class ModelField extends HTMLElement {
 function described(model) {
   const { limits } = model;
   const from = limits.accepts_image ? "Text or a picture" : "Text only";
-  const state = model.state === "ready" ? "" : ` ${model.state}.`;
+  const state = ["ready", "unloaded"].includes(model.state) ? "" : ` ${model.state}.`;
   const demo = model.bundled ? " Demo checkpoint." : "";
   return option(model.id, model.id, `${from}, up to ${limits.num_frames.maximum} frames.${demo}${state}`);
 }
