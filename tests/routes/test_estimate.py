@@ -113,6 +113,14 @@ def test_of_several_replicas_the_one_where_it_fits_worst_counts(api: Api) -> Non
     assert (found["available_gb"], found["fits"]) == (12.5, False)
 
 
+def test_the_estimate_says_how_the_weights_lie(api: Api) -> None:
+    """Where they do not lie as they were published."""
+    for weights, said in (("streamed", "in the host's memory"), ("nf4", "in 4 bits")):
+        on_gpu(api, Mode(transformer=weights, take_turns=True), mochi=40.0)
+        found = estimate(api, model="mochi")
+        assert f"; the transformer's weights are {said}" in found["placement"]
+
+
 def test_on_the_cpu_nothing_is_compared(api: Api) -> None:
     """The memory is what a GPU would need."""
     found = estimate(api, model="mochi")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from deployments.core.memory import MODES, Placement
 from tests.scripted_jobs import MOCHI, OPENSORA, Api, open_api, replica
 
 INFO_KEYS = [
@@ -200,6 +201,15 @@ def test_models_list_their_limits_and_defaults(api: Api) -> None:
     assert model["defaults"]["num_inference_steps"] == 20
     assert (model["checkpoint"], model["bundled"], model["state"]) == ("mochi-tiny", True, "ready")
     assert model["example_prompts"] == ["a red ball moving right"]
+
+
+def test_a_model_tells_how_its_weights_lie(api: Api) -> None:
+    """Once a replica on a GPU has said it; before that, what is configured."""
+    assert api.http.get("/v1/models/mochi").json()["weights"] == "auto"
+    placement = Placement(mode=MODES[-1], available_gb=8.0, total_gb=12.0)
+    api.jobs.replicas = (replica("loading"), replica(gpu=True, placement=placement))
+    api.refresh()
+    assert api.http.get("/v1/models/mochi").json()["weights"] == "streamed"
 
 
 def test_models_tell_what_a_picture_may_be_and_what_the_licence_asks(tmp_path: Path) -> None:
