@@ -172,8 +172,7 @@ def test_a_phase_is_repeated_one_rung_down_and_gives_the_same_frames(
     assert np.array_equal(made, model.fresh_frames(spec))
 
 
-@pytest.mark.parametrize("at", [DENOISE, after(Step(2, 3))])
-@pytest.mark.parametrize("name", ["mochi", "opensora"])
+@pytest.mark.parametrize(("name", "at"), [("mochi", after(Step(2, 3))), ("opensora", DENOISE)])
 def test_denoising_has_a_second_rung_that_is_undone_after_the_job(
     models: dict[str, Model], name: str, at: At
 ) -> None:
