@@ -127,6 +127,7 @@ def _weights(network: Any, adapter: Adapter) -> dict[str, torch.Tensor]:
     They have the dtype in which the network computes.
     """
     found: dict[str, torch.Tensor] = {}
+    dtype = network.dtype  # asks every module for its hooks
     try:
         with safe_open(adapter.path, "pt") as file:
             for layer in adapter.layers:
@@ -135,7 +136,7 @@ def _weights(network: Any, adapter: Adapter) -> dict[str, torch.Tensor]:
                 up = up[slice(*layer.rows)] * _scale(file, layer)
                 for part, matrix in (("lora_A", down), ("lora_B", up)):
                     key = f"{layer.module}.{part}.weight"
-                    found[key] = matrix.to(device, network.dtype)
+                    found[key] = matrix.to(device, dtype)
     except (OSError, SafetensorError, ValueError) as error:
         raise ValueError(f"{adapter.path.name}: {error}") from error
     return found
