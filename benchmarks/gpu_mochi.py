@@ -1,12 +1,14 @@
 """Full-size Mochi with random weights on one GPU: our sampler and decode against diffusers' own.
 
     python -m benchmarks.gpu_mochi [--size 720x720] [--frames 67] [--steps 5] [--out result.json]
+        [--attention _native_cudnn _native_flash] [--compile]
     python -m benchmarks.gpu_mochi --tiny        the same code with small networks on the CPU
 
 Speed and memory do not depend on the values of the weights. The text encoder is left out: prompts
 are random embeddings. Writes JSON: seconds a step, peak memory by phase, and the activations a
-token and a pixel, to hold against `docs/memory.md`. Needs about 60 GiB of GPU memory for the stock
-decode; if there is less, that case says so.
+token and a pixel, to hold against `docs/memory.md`. `--attention` also samples with these back
+ends, `--compile` with compiled blocks, whose warm-up is a figure of its own. Needs about 60 GiB of
+GPU memory for the stock decode; if there is less, that case says so.
 """
 
 import argparse
@@ -25,9 +27,15 @@ from diffusers import (
     MochiPipeline,
     MochiTransformer3DModel,
 )
+from diffusers.models.attention_processor import MochiAttnProcessor2_0
+from diffusers.models.transformers.transformer_mochi import MochiRoPE
 
+from deployments.models.attention_backends import check_backend
+from deployments.models.compiling import compile_blocks
+from deployments.models.mochi1.attention import use_trimmed_attention
 from deployments.models.mochi1.decode import decode, denormalise, to_uint8
 from deployments.models.mochi1.sampling import denoise, initial_noise, linear_quadratic
+from deployments.models.mochi1.warming import warm_up
 
 PROMPT_TOKENS, GUIDANCE_SCALE, SEED = 64, 4.5, 0
 GIB = 2**30
@@ -111,8 +119,8 @@ def build(options: argparse.Namespace) -> Bench:
     )
 
 
-def ours(bench: Bench) -> dict[str, Any]:
-    """Measure our sampler, our decode, and our decode without passing single frames."""
+def sampling(bench: Bench) -> dict[str, Any]:
+    """Measure our sampler with the transformer as it is."""
     times: list[float] = []
 
     def sample() -> torch.Tensor:
@@ -129,7 +137,12 @@ def ours(bench: Bench) -> dict[str, Any]:
             began = time.perf_counter()
         return latents
 
-    sampled = bench.measured(sample)
+    return _phase(bench.measured(sample), times)
+
+
+def ours(bench: Bench) -> dict[str, Any]:
+    """Measure our sampler, our decode, and our decode without passing single frames."""
+    sampled = sampling(bench)
     # Random weights may run out of range, which has no bearing on memory or time.
     latents = denormalise(bench.vae, initial_noise(SEED, bench.latent_shape).to(bench.device))
 
@@ -141,14 +154,39 @@ def ours(bench: Bench) -> dict[str, Any]:
         return sum(len(to_uint8(frames)) for frames in decode(bench.vae, latents))
 
     return {
-        "denoise": _phase(sampled, times),
+        "denoise": sampled,
         "decode": _phase(bench.measured(stream)),
         "decode_all_frames_of_a_latent": _phase(bench.measured(by_latent)),
     }
 
 
+def with_attention(bench: Bench, backend: str) -> dict[str, Any]:
+    """Measure our sampler with another attention back end."""
+    try:
+        check_backend(backend, bench.device)
+    except ValueError as error:
+        return {"refused": str(error)}
+    bench.transformer.set_attention_backend(backend)
+    try:
+        return sampling(bench)
+    finally:
+        bench.transformer.set_attention_backend("native")
+
+
+def with_compiled_blocks(bench: Bench) -> dict[str, Any]:
+    """Measure our sampler after the blocks were compiled, and how long that takes."""
+
+    def compile_() -> None:
+        compile_blocks(bench.transformer, lambda: warm_up(bench.transformer))
+
+    return {"warm_up": _phase(bench.measured(compile_)), "denoise": sampling(bench)}
+
+
 def stock(bench: Bench) -> dict[str, Any]:
     """Measure diffusers' pipeline: both branches in one batch, latents in the prompt's dtype."""
+    for block in bench.transformer.transformer_blocks:
+        block.attn1.processor = MochiAttnProcessor2_0()
+    bench.transformer.rope = MochiRoPE()
     pipeline = MochiPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(invert_sigmas=True),
         vae=bench.vae,
@@ -218,12 +256,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--size", default="720x720")
     parser.add_argument("--frames", type=int, default=67)
     parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--attention", nargs="*", default=[], metavar="BACKEND")
+    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args(arguments)
     bench = build(options)
     networks = (bench.transformer, bench.vae)
     weights_gib = sum(w.nbytes for network in networks for w in network.parameters()) / GIB
+    theirs = stock(bench)
+    use_trimmed_attention(bench.transformer)
     mine = ours(bench)
     result = {
         "device": torch.cuda.get_device_name() if bench.device != "cpu" else "CPU",
@@ -233,7 +275,10 @@ def main(arguments: list[str] | None = None) -> int:
         "tokens": bench.num_tokens,
         "weights_gib": round(weights_gib, 3),
         "ours": mine,
-        "stock": stock(bench),
+        "attention": {name: with_attention(bench, name) for name in options.attention},
+        # The last, as it cannot be undone.
+        "compiled": with_compiled_blocks(bench) if options.compile else {},
+        "stock": theirs,
         "activations": activations(bench, mine, weights_gib) if bench.device != "cpu" else {},
     }
     print(json.dumps(result, indent=1))

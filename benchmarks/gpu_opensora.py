@@ -1,13 +1,15 @@
 """Full-size Open-Sora 2.0 with random weights on one GPU: seconds a pass, and peak memory.
 
     python -m benchmarks.gpu_opensora [--frames 129] [--steps 3] [--out result.json]
+        [--attention native] [--compile]
     python -m benchmarks.gpu_opensora --tiny        the same code with small networks on the CPU
 
 Clips of 256 px and 768 px at 16:9, from text and from an image. Speed and memory do not depend on
 the values of the weights. The text encoders are left out: prompts are random embeddings. A few
 steps are run through our own sampler, and what 50 steps would take with our number of passes is
-shown beside the authors' time for theirs. Writes JSON. Needs about 45 GiB of GPU memory; begins no
-measurement after `--budget` seconds.
+shown beside the authors' time for theirs. `--attention` chooses the back end, `--compile` compiles
+the blocks first. Writes JSON. Needs about 45 GiB of GPU memory; begins no measurement after
+`--budget` seconds.
 """
 
 import argparse
@@ -23,6 +25,8 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKLHunyuanVideo
 
+from deployments.models.attention_backends import check_backend
+from deployments.models.compiling import compile_blocks
 from deployments.models.opensora.autoencode import (
     AUTHORS_TILING,
     LOW_MEMORY_TILING,
@@ -33,6 +37,7 @@ from deployments.models.opensora.autoencode import (
 from deployments.models.opensora.sampling import TextEmbedding, denoise, initial_noise
 from deployments.models.opensora.schedule import Guidance, flow_shift, timesteps
 from deployments.models.opensora.transformer_opensora import OpenSoraTransformer3DModel
+from deployments.models.opensora.warming import warm_up
 
 GIB = 2**30
 SEED, TEXT_TOKENS, NUM_STEPS = 0, 512, 50
@@ -116,6 +121,12 @@ def build(options: argparse.Namespace) -> Bench:
     finally:
         torch.set_default_dtype(torch.float32)
     return Bench(transformer.eval(), vae.eval(), device, options.frames, options.steps, stops_at)
+
+
+def compiling(bench: Bench) -> dict[str, Any]:
+    """Compile the blocks."""
+    compile_blocks(bench.transformer, lambda: warm_up(bench.transformer))
+    return {}
 
 
 def num_passes(step: int, num_steps: int, latents: int, *, from_image: bool) -> int:
@@ -202,12 +213,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--frames", type=int, default=129)
     parser.add_argument("--steps", type=int, default=3, help="at least 2; the first is not counted")
     parser.add_argument("--budget", type=float, default=400, help="seconds")
+    parser.add_argument("--attention", default="native", metavar="BACKEND")
+    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args(arguments)
     if options.steps < 2:
         parser.error("--steps must be at least 2")
     bench = build(options)
+    check_backend(options.attention, bench.device)
+    bench.transformer.set_attention_backend(options.attention)
+    compiled = bench.measured(partial(compiling, bench)) if options.compile else {}
     networks = (bench.transformer, bench.vae)
     weights = sum(weight.nbytes for network in networks for weight in network.parameters())
     sizes = TINY_SIZES if options.tiny else SIZES
@@ -215,6 +231,8 @@ def main(arguments: list[str] | None = None) -> int:
         "device": torch.cuda.get_device_name() if bench.device != "cpu" else "CPU",
         "torch": torch.__version__,
         "frames": options.frames,
+        "attention": options.attention,
+        "compiled": compiled,
         "weights_gib": round(weights / GIB, 3),
         "clips": {name: clip(bench, name, size) for name, size in sizes.items()},
     }
