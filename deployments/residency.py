@@ -16,9 +16,10 @@ from deployments.core.spec import VideoSpec
 from deployments.device_memory import prepare_allocator
 from deployments.gpu_turn import GpuTurn
 
-# How much more than at first may be held after a job. The libraries' workspaces come with the first
-# one, at most 32 MiB for each stream with cuBLAS, and small tables are kept between jobs; what a
-# job leaves behind by mistake is a network or activations, and those are larger.
+# How much more than at first may be held after a job. The first one brings the workspaces of cuBLAS
+# and cuBLASLt, which count as tensors: 32 MiB each on Hopper, for each stream that multiplies
+# (pytorch/pytorch#120925); and small tables are kept between jobs. What a job leaves behind by
+# mistake is a network or activations, and those are larger.
 KEPT_GB = 0.25
 # A job counts as stalled when its row does not change for long; one that waits for its turn is not.
 TELL_EVERY_S = 60.0
