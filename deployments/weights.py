@@ -2,7 +2,8 @@
 
 Shows the licence, the files and their size and the free disk, asks, downloads what is missing
 (a download that was cut goes on where it stopped), converts what is not in the layout of diffusers,
-verifies the result, and fits the previews to it. The service itself never downloads.
+verifies the result, and fits the previews to it. What both models have alike is kept once. The
+service itself never downloads.
 """
 
 import argparse
@@ -61,6 +62,7 @@ def get_mochi(repo_id: str, *, folder: Path | None, accepted: bool) -> None:
     index = fetch(repo_id, INDEX, "main", folder)
     _verify_mochi(folder or index.parent)
     _fit_previews("mochi", folder or index.parent)
+    _share_text_encoder(folder or index.parent, converted_folder(REPOSITORIES["opensora"]))
     used = f'; set `checkpoint: "{folder}"` in the config' if folder else ""
     _say(f"{repo_id} is complete{used}.")
 
@@ -97,6 +99,7 @@ def get_opensora(repo_id: str, *, folder: Path | None, accepted: bool) -> None:
     else:
         _verify_opensora(target)
     _fit_previews("opensora", target)
+    _share_text_encoder(_downloaded(REPOSITORIES["mochi"]), target)
     used = f'; set `checkpoint: "{folder}"` in the config' if folder else ""
     _say(f"{repo_id} is complete in {target}{used}.")
 
@@ -239,6 +242,31 @@ def _fit_previews(family: str, folder: Path) -> None:
         _say(f"There will be no previews: {error}\nThe same command tries that again.")
     else:
         _say(f"They tell {found.r_squared:.0%} of the colours (R2).")
+
+
+def _downloaded(repo_id: str) -> Path | None:
+    from deployments.models.loading import local_folder
+
+    try:
+        return local_folder(repo_id)
+    except FileNotFoundError:
+        return None
+
+
+def _share_text_encoder(mochi: Path | None, opensora: Path) -> None:
+    """Let both models read prompts with the same files, if they are here and their T5 are equal."""
+    from deployments.models.equal_weights import share_weights
+
+    if mochi is None or not (mochi / INDEX).is_file() or not (opensora / INDEX).is_file():
+        return
+    _say("Comparing the text encoders of both models ...")
+    try:
+        freed = share_weights(mochi / "text_encoder", opensora / "text_encoder_2")
+    except OSError as error:
+        _say(f"They stay apart: {error}")
+    else:
+        if freed:
+            _say(f"They are equal and share their files now: {size(freed)} are free again.")
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:

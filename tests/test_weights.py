@@ -26,7 +26,7 @@ from deployments.models.opensora import loading as opensora_loading
 from deployments.models.opensora import released
 from deployments.models.previewing import PreviewMap
 from deployments.opensora import LICENCE, OpenSora
-from deployments.weights import main, mochi_files, opensora_files
+from deployments.weights import REPOSITORIES, main, mochi_files, opensora_files
 from tests.published_opensora import publish, tiny_sizes
 
 REPO = "nobody/random"
@@ -382,6 +382,28 @@ def test_opensora_is_converted_once(published_hub: Hub, capsys: pytest.CaptureFi
     weights.unlink()
     assert get_opensora() == 1
     assert "is not a usable Open-Sora" in capsys.readouterr().err
+
+
+def test_both_models_keep_one_text_encoder_where_theirs_are_equal(
+    published_hub: Hub,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Whichever comes second; the service loads it as before."""
+    mochi, opensora = tmp_path / "mochi", tmp_path / "opensora"
+    monkeypatch.setitem(REPOSITORIES, "mochi", str(mochi))
+    assert get_opensora("--accept-licence", "--dir", str(opensora)) == 0
+    assert "text encoders" not in capsys.readouterr().out
+    shutil.copytree(opensora / "text_encoder_2", mochi / "text_encoder")
+    (mochi / "model_index.json").write_text("{}")
+    assert get_opensora("--dir", str(opensora)) == 0
+    assert "share their files now" in capsys.readouterr().out
+    name = "model.safetensors"
+    assert (mochi / "text_encoder" / name).samefile(opensora / "text_encoder_2" / name)
+    assert get_opensora("--dir", str(opensora)) == 0
+    assert "share their files now" not in capsys.readouterr().out
+    opensora_loading.load(str(opensora), "cpu")
 
 
 def test_a_conversion_that_failed_downloads_nothing_again(
