@@ -63,7 +63,7 @@ class Residency:
                 prepare_allocator()
             self._backend.load()
             self._rest_gb = self._backend.held_gb()
-            if leave and self._device != "cpu":
+            if leave:
                 self.leave()
         finally:
             self._give_back()
@@ -96,8 +96,11 @@ class Residency:
             self._give_back()
 
     def leave(self) -> None:
-        """Let others have the card. Raises: RuntimeError: the GPU does not work any more."""
-        if self.on_gpu:
+        """Let others have the card; nothing on the CPU.
+
+        Raises: RuntimeError: the GPU does not work any more.
+        """
+        if self.on_gpu and self._device != "cpu":
             self._backend.leave_gpu()
             self.on_gpu = False
 

@@ -212,7 +212,8 @@ def test_a_model_on_the_cpu_stays() -> None:
     async def test() -> None:
         desk = Desk()
         painter = model(desk, device="cpu", keep_alive_s=0.0)
-        await until_state(desk, "ready")
+        async for _ in painter.generate("job", "owner", spec()):
+            pass
         await asyncio.sleep(0.05)
         painter.changed()
         await asyncio.sleep(0.05)
