@@ -25,6 +25,7 @@ from deployments.core.config import ModelConfig
 from deployments.core.errors import BackendUnavailable, EncodingFailed
 from deployments.core.ffmpeg import ffmpeg_path
 from deployments.core.keys import Keyring
+from deployments.core.loras import LoraFolder
 from deployments.downloads import free_bytes, size
 from deployments.launch import port_in_use
 from deployments.weights import INDEX, REPOSITORIES
@@ -149,6 +150,27 @@ def _where(repo_id: str, get: str) -> str:
     if is_downloaded(repo_id):
         return f"{repo_id} is downloaded, for a GPU"
     return f"for a GPU {get}"
+
+
+def loras(setup: Setup) -> Iterator[Finding]:
+    """The folders of LoRA files; whether a file fits its model, `/v1/models` tells."""
+    for model in setup.config.models:
+        folder = model.loras_dir
+        if not folder:
+            continue
+        if not Path(folder).is_dir():
+            remedy = "make it, or empty loras_dir in the config"
+            yield Finding(
+                "problem", "loras", f"{model.name}: there is no folder {folder}; {remedy}."
+            )
+            continue
+        files = LoraFolder(folder, None).files()
+        broken = [f"{file.name}.safetensors {file.problem}" for file in files if file.problem]
+        told = f"{model.name}: {len(files)} LoRA files in {folder}"
+        if broken:
+            yield Finding("warning", "loras", f"{told}; cannot be used: {'; '.join(broken)}.")
+        else:
+            yield Finding("ok", "loras", f"{told}.")
 
 
 def ffmpeg(_setup: Setup) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ CHECKS = (
     checks.gpus,
     checks.torch,
     checks.weights,
+    checks.loras,
     checks.ffmpeg,
     checks.disk,
     checks.keys,

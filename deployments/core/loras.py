@@ -90,7 +90,7 @@ class LoraFolder:
         try:
             found = [path for path in Path(self._folder).iterdir() if path.name.endswith(SUFFIX)]
             return sorted(path for path in found if path.is_file())
-        except OSError:  # an operator's mistake, which `doctor` tells
+        except OSError:  # the operator's mistake, which `doctor` tells
             return []
 
     def _look(self, path: Path) -> LoraFile:

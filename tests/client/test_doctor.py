@@ -279,6 +279,20 @@ def test_converted_and_given_weights_are_named(
     assert "holds no model_index.json" in found.text
 
 
+def test_folders_of_lora_files_are_looked_at(tmp_path: Path) -> None:
+    """One that is not there is a mistake in the config; files that are none are named."""
+    assert list(checks.loras(model())) == []
+    [found] = checks.loras(model(loras_dir=str(tmp_path / "gone")))
+    assert (found.state, "there is no folder" in found.text) == ("problem", True)
+    [found] = checks.loras(model(loras_dir=str(tmp_path)))
+    assert found == Finding("ok", "loras", f"mochi: 0 LoRA files in {tmp_path}.")
+    (tmp_path / "style.safetensors").write_bytes(b"PK\x03\x04" + bytes(40))
+    [found] = checks.loras(model(loras_dir=str(tmp_path)))
+    assert found.state == "warning"
+    assert "1 LoRA files" in found.text
+    assert "style.safetensors is not a safetensors file" in found.text
+
+
 # --- ffmpeg, disk, port, Ray -------------------------------------------------------------
 
 
