@@ -8,6 +8,8 @@ prints the tables of docs/memory.md, and `comments` are those of `config/recipes
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from deployments.core.checkpoints import Checkpoint
+from deployments.core.config import ModelConfig
 from deployments.core.memory import (
     GIB,
     ITEMSIZES,
@@ -194,18 +196,11 @@ def _request(clip: Clip) -> VideoRequest:
 
 
 def _card(family: Family) -> ModelCard:
-    generation = family.backend.published.generation
-    return ModelCard(
-        name=family.name,
-        checkpoint=family.backend.published.repo_id,
-        bundled=False,
-        native_area=generation.native_area,
-        max_frames=generation.max_frames,
-        frame_step=family.frame_step,
-        accepts_image=False,
-        num_inference_steps=generation.num_inference_steps,
-        guidance_scale=generation.guidance_scale,
+    published = family.backend.published
+    checkpoint = Checkpoint(
+        source="", label=published.repo_id, bundled=False, generation=published.generation
     )
+    return family.backend.card(ModelConfig(name=family.name), checkpoint)
 
 
 def _in_recipe(family: Family, card_gb: int) -> tuple[str, str]:

@@ -12,7 +12,13 @@ from deployments.models.mochi1 import sampling as mochi
 from deployments.models.opensora import sampling as opensora
 from deployments.models.opensora.schedule import Guidance, timesteps
 from deployments.models.quantised import NF4, NF4_BLOCK, Int8Linear, Nf4Linear
-from deployments.models.streaming import HOST_RESERVE_BYTES, end_streaming, is_streamed, lockable
+from deployments.models.streaming import (
+    HOST_RESERVE_BYTES,
+    end_streaming,
+    is_streamed,
+    lockable,
+    stream,
+)
 from deployments.models.weight_modes import WeightMode, move, set_weight_mode
 from tests import tiny_mochi, tiny_opensora
 from tests.tiny_mochi import TEXT_DIM
@@ -93,6 +99,18 @@ def test_such_a_network_moves_like_any_other(model: Model, mode: WeightMode) -> 
     moved = move(transformer, "meta")
     assert all(each.is_meta for each in tensors(moved))
     assert sum(each.nbytes for each in tensors(moved)) == size
+
+
+@pytest.mark.parametrize("mode", TOLERANCES)
+def test_such_a_network_can_be_streamed_too(model: Model, mode: WeightMode) -> None:
+    """As a job does whose memory runs out."""
+    _, latents = model
+    transformer = stored(model, mode)
+    expected = latents(transformer)
+    stream(transformer, "cpu")
+    assert torch.equal(latents(transformer), expected)
+    end_streaming(transformer)
+    assert torch.equal(latents(transformer), expected)
 
 
 @pytest.mark.parametrize("mode", TOLERANCES)
