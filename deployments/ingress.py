@@ -216,6 +216,10 @@ class RemoteJobs:
         """See `JobsService.get`."""
         return await self._call("get", job_id)
 
+    async def image(self, job_id: str) -> bytes | None:
+        """See `JobsService.image`."""
+        return await self._call("image", job_id)
+
     async def list_jobs(self, query: JobQuery) -> JobPage:
         """See `JobsService.list_jobs`."""
         return await self._call("list_jobs", query)

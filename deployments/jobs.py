@@ -106,6 +106,12 @@ class Jobs:
             raise NotFound(f"There is no job {job_id!r}.")
         return await self._views.view(job)
 
+    async def image(self, job_id: str) -> bytes | None:
+        """Return the picture that the job begins with, if it is kept."""
+        await self.get(job_id)
+        image: bytes | None = await self._db(self._store.image, job_id)
+        return image
+
     async def list_jobs(self, query: JobQuery) -> JobPage:
         """Return the jobs that follow the job `query.after`, or the first ones."""
         one_more = query.model_copy(update={"limit": query.limit + 1})

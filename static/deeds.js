@@ -64,7 +64,8 @@ async function createAnew(video, changes) {
 }
 
 /**
- * The picture that a video began with: the server forgets it, but a finished video shows it.
+ * The picture that a video began with, as its first frame shows it: the server gives the upload to
+ * nobody, and to a remix alone.
  * @param {Video} video
  * @returns {Promise<Blob | null>}
  */

@@ -89,6 +89,7 @@ class ScriptedJobs:
         self.last_change = 0
         self.previews = LatestPreviews()
         self.images: list[bytes | None] = []
+        self.pictures: dict[str, bytes] = {}
         self.requests: list[VideoRequest] = []
         self.cancelled: list[str] = []
         self.replicas: tuple[ReplicaState, ...] = (replica(),)
@@ -105,6 +106,8 @@ class ScriptedJobs:
         card = next(card for card in self.cards if card.name == name)
         spec = resolve(request, card)
         self.images.append(submission.image)
+        if submission.image is not None:
+            self.pictures[job_id] = submission.image
         self.requests.append(request)
         self.jobs[job_id] = JobView(
             id=job_id,
@@ -148,6 +151,10 @@ class ScriptedJobs:
         if job_id not in self.jobs:
             raise NotFound("There is no such job.")
         return self.jobs[job_id]
+
+    async def image(self, job_id: str) -> bytes | None:
+        await self.get(job_id)
+        return self.pictures.get(job_id)
 
     async def list_jobs(self, query: JobQuery) -> JobPage:
         self._must_be_up()

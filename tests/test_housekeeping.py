@@ -170,8 +170,9 @@ def test_a_job_says_when_it_expires(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("end", ["completed", "failed", "cancelled", "cancelled in the queue"])
-def test_an_upload_goes_with_the_end_of_its_job(tmp_path: Path, end: str) -> None:
-    """However it ends, the picture is not kept any longer than it is needed."""
+def test_an_upload_goes_with_its_job(tmp_path: Path, end: str) -> None:
+    """It is kept with a video, to make it again, until that is removed; with any other end it goes
+    at once."""
 
     async def test() -> None:
         config = painter_config(tmp_path, "opensora")
@@ -189,9 +190,9 @@ def test_an_upload_goes_with_the_end_of_its_job(tmp_path: Path, end: str) -> Non
             view = await until_done(jobs, job_id)
             code = {"completed": None, "failed": "generation_failed"}.get(end, "cancelled")
             assert view.error_code == code
-            assert store.image(job_id) is None
+            assert store.image(job_id) == (picture() if end == "completed" else None)
             await jobs.delete(job_id)
-            assert store.get(job_id) is None
+            assert (store.get(job_id), store.image(job_id)) == (None, None)
 
     run(test())
 

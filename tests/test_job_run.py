@@ -9,7 +9,6 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from deployments.core.job_store import JobStore
 from tests.in_process import COLOUR, make, painter_config, picture, running, until, until_done
 
 
@@ -23,16 +22,16 @@ def frames_in(path: Path) -> list[Any]:
     return [np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in reader]
 
 
-def test_an_image_reaches_the_model_and_then_is_forgotten(tmp_path: Path) -> None:
-    """The painter paints its mean colour; a finished job holds no upload."""
+def test_an_image_reaches_the_model_and_stays_with_the_video(tmp_path: Path) -> None:
+    """The painter paints its mean colour; who makes the video again gets the very same picture."""
     config = painter_config(tmp_path, "opensora")
 
     async def test() -> None:
         async with running(config) as jobs:
             view = await until_done(jobs, await make(jobs, image=picture()))
+            assert await jobs.image(view.id) == picture()
         assert view.status == "completed"
         assert view.spec.conditioned
-        assert JobStore(config.resolved_database_url).image(view.id) is None
         frames = frames_in(tmp_path / "outputs" / view.file_name)
         assert len(frames) == 13
         assert np.abs(frames[0].mean(axis=(0, 1)) - COLOUR).max() < 4

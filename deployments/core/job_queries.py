@@ -11,6 +11,7 @@ from deployments.core.job_table import (
     deleted_jobs,
     job_of,
     jobs,
+    pictures,
     without_image,
 )
 from deployments.core.service import JobQuery
@@ -59,9 +60,13 @@ class JobQueries:
             return list(connection.scalars(query.order_by(jobs.c.finished_at)))
 
     def file_sizes(self) -> list[tuple[str, int]]:
-        """Return the unpinned completed jobs and the bytes of their files; newest first."""
-        query = sa.select(jobs.c.id, sa.func.coalesce(jobs.c.file_bytes, 0)).where(
-            jobs.c.status == "completed", sa.not_(jobs.c.pinned)
+        """Return the unpinned completed jobs and the bytes of their files and pictures; newest
+        first."""
+        picture = sa.func.coalesce(sa.func.length(pictures.c.picture), 0)
+        query = (
+            sa.select(jobs.c.id, sa.func.coalesce(jobs.c.file_bytes, 0) + picture)
+            .outerjoin(pictures, pictures.c.job_id == jobs.c.id)
+            .where(jobs.c.status == "completed", sa.not_(jobs.c.pinned))
         )
         newest_first = query.order_by(jobs.c.finished_at.desc(), jobs.c.number.desc())
         with self._engine.connect() as connection:
@@ -105,9 +110,12 @@ class JobQueries:
         return self._count(jobs.c.status == "queued", *whose)
 
     def image(self, job_id: str) -> bytes | None:
-        """Return the job's input image, if it has one."""
+        """Return the job's input image; None if it has none, or has ended without a video."""
+        of_job = sa.select(jobs.c.image).where(jobs.c.id == job_id)
+        of_video = sa.select(pictures.c.picture).where(pictures.c.job_id == job_id)
         with self._engine.connect() as connection:
-            return connection.scalar(sa.select(jobs.c.image).where(jobs.c.id == job_id))
+            image: bytes | None = connection.scalar(of_job)
+            return connection.scalar(of_video) if image is None else image
 
     def changed_after(self, sequence: int, limit: int) -> list[Job]:
         """Return the jobs whose last change came after `sequence`, in the order of the changes."""

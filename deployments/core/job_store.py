@@ -22,7 +22,7 @@ from deployments.core.deliveries import Outbox
 from deployments.core.errors import Cancelled
 from deployments.core.events import Phase
 from deployments.core.job_intake import JobIntake, next_change
-from deployments.core.job_table import Job, deleted_jobs, jobs
+from deployments.core.job_table import Job, deleted_jobs, jobs, pictures
 from deployments.core.spec import VideoSpec
 from deployments.core.webhooks import Event
 
@@ -167,6 +167,7 @@ class JobStore(JobIntake):
             caller = sa.select(jobs.c.caller).where(jobs.c.number == number).scalar_subquery()
             connection.execute(deleted_jobs.insert().values(**gone, caller=caller))
             connection.execute(jobs.delete().where(jobs.c.number == number))
+            connection.execute(pictures.delete().where(pictures.c.job_id == job_id))
         return True
 
     # --- leases ----------------------------------------------------------------------------------
@@ -190,16 +191,22 @@ class JobStore(JobIntake):
     def _end(
         self, conditions: Sequence[sa.ColumnElement[bool]], outcome: str, **values: Any
     ) -> bool:
-        """Give one job its last state, and write down who is to be told; False when none fits."""
-        now = time.time()
+        """Give one job its last state, and write down who is to be told; False when none fits.
+
+        Its picture stays with a video, to make it again, and goes with any other end.
+        """
+        now, completed = time.time(), outcome == "completed"
         with self._engine.begin() as connection:
             values |= {"sequence": next_change(connection), "changed_at": now}
             values |= {"finished_at": now, "image": None}
+            if completed:
+                kept = sa.select(jobs.c.id, jobs.c.image)
+                kept = kept.where(*conditions, jobs.c.image.is_not(None))
+                connection.execute(pictures.insert().from_select(["job_id", "picture"], kept))
             change = jobs.update().where(*conditions).values(values)
             ended = connection.execute(change.returning(jobs.c.id, jobs.c.model)).first()
             if ended is None:
                 return False
-            completed = outcome == "completed"
             event: Event = "video.completed" if completed else "video.failed"
             self._outbox.add(connection, event, ended.id, now)
         if self._on_end is not None:

@@ -50,6 +50,11 @@ jobs = sa.Table(
     sa.Column("sequence", sa.Integer),
     sa.Column("changed_at", sa.Float),
 )
+# What a completed job began with, for whoever makes the video again. Apart from the row, whose
+# other columns are read often: behind megabytes they would be slow to reach.
+pictures = sa.Table(
+    "pictures", metadata, sa.Column("job_id", sa.String), sa.Column("picture", sa.LargeBinary)
+)
 # Where a deleted job stood, so that a list can still be read on from it; nothing else is kept.
 deleted_jobs = sa.Table(
     "deleted_jobs",

@@ -78,6 +78,10 @@ class JobsService(Protocol):
     async def get(self, job_id: str) -> JobView:
         """Return the job. Raises: NotFound."""
 
+    async def image(self, job_id: str) -> bytes | None:
+        """Return the picture that the job begins with, as `core.images` left it; None for a job
+        without one, and for one that has ended without a video. Raises: NotFound."""
+
     async def list_jobs(self, query: JobQuery) -> JobPage:
         """Return the jobs that follow the job `query.after`, or the first ones. Raises:
         InvalidRequest: there never was such a job."""

@@ -46,6 +46,11 @@ class CallerJobs:
         """See `JobsService.get`."""
         return self._own(await self._seen(self._jobs.get(job_id), f"There is no job {job_id!r}."))
 
+    async def image(self, job_id: str) -> bytes | None:
+        """See `JobsService.image`."""
+        await self._require(job_id)
+        return await self._jobs.image(job_id)
+
     async def list_jobs(self, query: JobQuery) -> JobPage:
         """See `JobsService.list_jobs`."""
         return await self._jobs.list_jobs(query.model_copy(update={"caller": self._caller}))

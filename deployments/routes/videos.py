@@ -123,13 +123,15 @@ async def remix_video(
 ) -> Video:
     """Make a video again with another prompt: same model, size, length, seed and settings.
 
-    A video that began with a picture is remixed from its first frame.
+    A video that began with a picture begins with it again.
     """
     parts = await read_agreed(request, door, consent)
     form, _ = REMIX.read(parts)
     source = await jobs.get(video_id)
     spec = finished_spec(source)
-    image = await first_frame(source, door.config.outputs_dir) if spec.conditioned else None
+    image = await jobs.image(video_id)
+    if image is None and spec.conditioned:  # made by a version that kept no pictures
+        image = await first_frame(source, door.config.outputs_dir)
     wanted = request_again(form.prompt, spec)
     more = {"remixed_from": video_id, **repeat.fields(parts), **deadline(form, repeat)}
     return video_answer(await submit(door, jobs, wanted, image, **more), response)

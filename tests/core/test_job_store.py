@@ -51,6 +51,9 @@ def test_a_job_goes_through_its_life(store: JobStore) -> None:
     assert (job.status, job.progress, job.attempts, job.file_bytes) == ("completed", 100, 1, 123)
     assert job.spec == SPEC
     assert job.request == REQUEST
+    assert store.image("j") == b"image"
+    assert store.file_sizes() == [("j", 123 + len(b"image"))]
+    assert store.delete("j")
     assert store.image("j") is None
 
 

@@ -200,8 +200,10 @@ def test_a_remix_has_the_same_recipe_and_another_prompt(api: Api) -> None:
     )
 
 
-def test_a_remix_of_a_picture_begins_with_the_first_frame(api: Api, clip: bytes) -> None:
-    """The picture itself was forgotten when its video was done."""
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_remix_of_a_picture_begins_with_it(api: Api, clip: bytes, *, kept: bool) -> None:
+    """With the very same pixels; of a video that was made when pictures were not kept, with its
+    first frame."""
     api.jobs.video = clip
     file = io.BytesIO()
     Image.new("RGB", (64, 64)).save(file, "PNG")
@@ -211,11 +213,20 @@ def test_a_remix_of_a_picture_begins_with_the_first_frame(api: Api, clip: bytes)
         files={"input_reference": ("a.png", file.getvalue())},
         headers=AGREED,
     ).json()["id"]
+    if not kept:
+        api.jobs.pictures.clear()
     answer = api.http.post(
         f"/v1/videos/{source}/remix", json={"prompt": "it turns"}, headers=AGREED
     )
     assert answer.status_code == 200, answer.text
-    assert colour(api.jobs.images[-1]) == "red"
+    first, again = api.jobs.images
+    assert first is not None
+    assert again is not None
+    if kept:
+        with Image.open(io.BytesIO(first)) as one, Image.open(io.BytesIO(again)) as other:
+            assert (other.mode, other.tobytes()) == (one.mode, one.tobytes())
+    else:
+        assert colour(again) == "red"
 
 
 def colour(image: bytes | None) -> str:
