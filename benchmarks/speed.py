@@ -14,6 +14,7 @@ other processes disturb least, and memory is how much the process grew.
 
 import argparse
 import asyncio
+import ctypes
 import re
 import time
 import warnings
@@ -108,6 +109,7 @@ class Meter:
             yield
             run.memory_mib = torch.cuda.max_memory_allocated() / 2**20
             return
+        ctypes.CDLL(None).malloc_trim(0)  # what is free but kept would be taken again unseen
         Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what is used now
         before = _resident_mib("VmRSS")
         yield
