@@ -1,5 +1,6 @@
 """The real graph in a real cluster: one start for all tests of this file."""
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -10,14 +11,18 @@ import httpx
 import numpy as np
 import psutil
 import pytest
+import torch
 from PIL import Image
 
 from deployments.core import mp4
+from deployments.core.checkpoints import BUNDLED_DIR
 from deployments.core.config import ModelConfig, WebhookConfig
+from deployments.core.loras import linears_of
 from deployments.metrics import METRICS
 from tests.e2e import telemetry
 from tests.e2e.graph import SMALL, Graph, cluster, configure, kill, painter, replica_pids, serving
 from tests.receiver import SECRET, Receiver, receiving
+from tests.tiny_lora import write_lora
 from training.evaluate import read_frames
 from training.render import render
 from training.scenes import draw_scene
@@ -41,7 +46,9 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture(scope="module")
 def graph(folder: Path, receiver: Receiver) -> Iterator[Graph]:
-    models = (ModelConfig(name="mochi"), ModelConfig(name="opensora"), painter())
+    (folder / "loras").mkdir()
+    mochi = ModelConfig(name="mochi", loras_dir=str(folder / "loras"))
+    models = (mochi, ModelConfig(name="opensora"), painter())
     webhook = WebhookConfig(url=receiver.url, secret=SECRET, allow_private=True)
     config = configure(folder, *models, webhooks=(webhook,))
     with cluster(num_cpus=4), serving(config, logs=folder / "logs") as running:
@@ -59,6 +66,35 @@ def test_a_prompt_becomes_the_clip_that_was_asked_for(graph: Graph, folder: Path
     info = mp4.probe(clip)
     assert (info.width, info.height, info.num_frames) == (264, 360, 13)
     assert Path(answer["mp4_path"]).read_bytes() == clip.read_bytes()
+
+
+def test_a_lora_file_changes_the_videos_that_ask_for_it(graph: Graph, folder: Path) -> None:
+    """Put into the folder while the service runs; the next video without it is as before."""
+    before = graph.download(graph.generate(prefer_backend="mochi")["video_url"])
+    linears = linears_of(str(BUNDLED_DIR / "mochi-tiny"))
+    assert linears is not None
+    out, into = linears[layer := "transformer_blocks.1.ff.net.2"]
+    generator = torch.Generator().manual_seed(0)
+    down, up = torch.randn(4, into, generator=generator), torch.randn(out, 4, generator=generator)
+    matrices = {layer: (down / into**0.5, up / 2)}
+    write_lora(folder / "loras" / "style.safetensors", matrices)
+    [mochi] = [one for one in graph.http.get("/v1/models").json()["data"] if one["id"] == "mochi"]
+    assert [(one["name"], one["problem"]) for one in mochi["loras"]] == [("style", "")]
+    answer = graph.generate(loras="style:0.8")
+    assert (answer["backend"], "style is unknown to opensora" in answer["routing"]) == (
+        "mochi",
+        True,
+    )
+    assert graph.job(answer["job_id"])["loras"] == [{"name": "style", "strength": 0.8}]
+    changed = folder / "changed.mp4"
+    changed.write_bytes(graph.download(answer["video_url"]))
+    comment = mp4.probe(changed).comment
+    assert comment is not None
+    assert json.loads(comment)["loras"] == [{"name": "style", "strength": 0.8}]
+    plain = folder / "plain.mp4"
+    plain.write_bytes(before)
+    assert not np.array_equal(read_frames(changed, 256), read_frames(plain, 256))
+    assert graph.download(graph.generate(prefer_backend="mochi")["video_url"]) == before
 
 
 def test_without_a_gpu_every_model_runs_on_the_cpu(graph: Graph) -> None:
