@@ -20,6 +20,7 @@ from deployments import metrics
 from deployments.core import outputs
 from deployments.core.config import EncoderConfig, ServiceConfig
 from deployments.core.errors import EncodingFailed, GenerationFailed
+from deployments.core.estimates import Timing
 from deployments.core.events import (
     EncodedVideo,
     EncodeOrder,
@@ -87,6 +88,7 @@ class JobRun:
         self._forecast, self._on_change, self._on_preview = forecast, on_change, on_preview
         self._pace = forecast.began(job.id, spec)
         self._notices: list[str] = []
+        self._learnt: list[Timing] = []
         self._best = job.progress
         self.replica_id = ""
         self.started = False
@@ -144,7 +146,7 @@ class JobRun:
         source.complete()
         on_generated()
         await self._progress("encode")
-        await self._db(self._forecast.save, self._forecast.generated(self._pace))
+        self._learnt = self._forecast.generated(self._pace)
 
     async def _encode(self, encoder: EncoderClient, source: FrameRefs) -> EncodedVideo:
         """Have the file made, verified and in its place, from the first frames on.
@@ -166,8 +168,10 @@ class JobRun:
     async def _finish(self, video: EncodedVideo) -> None:
         await self._owned(self._store.finish, video.size_bytes)
         self._pace.enter("saved", time.monotonic())
-        if self._pace.generated:
-            await self._db(self._forecast.save, self._forecast.encoded(self._pace))
+        # Not before: when the model has become free the database is needed for its next job.
+        if self._learnt:
+            learnt = self._learnt + self._forecast.encoded(self._pace)
+            await self._db(self._forecast.save, learnt)
         metrics.record_phases(self._spec.model, self._pace.spent)
 
     async def _note(self, event: ModelEvent) -> None:
