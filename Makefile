@@ -16,7 +16,7 @@ help:
 	@echo "make test          lint, types and the default tests"
 	@echo "make test-system   tests that need chromium, node or the openai client"
 	@echo "make test-gpu      tests that need a CUDA GPU"
-	@echo "make check         ruff and mypy"
+	@echo "make check         ruff, mypy and, where it is installed, tsc"
 	@echo "make bench         the benchmarks, each prints a table"
 	@echo "make soak          kill matrix, bursts and long runs"
 	@echo "make weights       download published weights (MODEL=mochi|opensora, ACCEPT_LICENCE=1)"
@@ -56,6 +56,8 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	@if tsc --version 2>/dev/null | grep -q 'Version [5-9]'; then tsc -p static/jsconfig.json; \
+	else echo "no tsc (TypeScript 5): the types of the page are not checked"; fi
 
 bench: $(STAMP)
 	@for program in decode_memory encode startup latency overhead; do $(BIN)/python -m benchmarks.$$program || exit 1; done

@@ -64,8 +64,8 @@ async function createAnew(video, changes) {
 }
 
 /**
- * The picture that a video began with, as its first frame shows it: the server gives the upload to
- * nobody, and to a remix alone.
+ * The picture that a video began with, as its first frame shows it: the server keeps the upload for
+ * remixes, and shows it to nobody.
  * @param {Video} video
  * @returns {Promise<Blob | null>}
  */

@@ -53,6 +53,7 @@ export async function begin(recipe, picture, model) {
   const random = () => String(Math.floor(Math.random() * (maximum + 1)));
   const seeds = [recipe.seed || random(), ...Array.from({ length: SEEDS - 1 }, random)];
   // Drafts and the finished video have to be of one model, or the seed means nothing.
+  /** @type {Recipe} */
   const own = { ...recipe, model: model.id };
   // The chosen one is made in full, whatever the composer says.
   if (own.quality === "draft") own.quality = "";

@@ -126,7 +126,7 @@ def test_a_prompt_is_watched_until_it_plays(page: Page, graph: Graph) -> None:
 
 
 def test_a_picture_begins_the_video(page: Page, graph: Graph) -> None:
-    """As it stood in the frame."""
+    """As it stood in the frame; and the same again is the very same file."""
     film = Film("lake", 400, 300, 1)
     choose(page, film.poster)
     make(page, "the lake at sunset")
@@ -137,6 +137,10 @@ def test_a_picture_begins_the_video(page: Page, graph: Graph) -> None:
     wanted = Image.open(BytesIO(film.poster)).convert("RGB").crop((50, 0, 350, 300))
     error = np.square(shown - np.asarray(wanted.resize((64, 64)), float)).mean()
     assert 10 * np.log10(255**2 / error) > 18
+    page.goto(f"{graph.url}/#/videos/{video_id}")
+    page.get_by_role("button", name="Same again").click()
+    expect(page.locator(".tile", has_text="the lake at sunset")).to_have_count(2, timeout=SLOW_MS)
+    assert content(graph, finished(page, "the lake at sunset")) == content(graph, video_id)
 
 
 def test_a_reload_and_a_cancel_in_the_middle(page: Page, graph: Graph) -> None:

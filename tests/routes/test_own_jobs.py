@@ -30,6 +30,7 @@ async def two_callers(folder: Path) -> tuple[CallerJobs, str, str]:
     "ask",
     [
         lambda jobs, job_id: jobs.get(job_id),
+        lambda jobs, job_id: jobs.image(job_id),
         lambda jobs, job_id: jobs.wait(job_id, 2),
         lambda jobs, job_id: jobs.cancel(job_id),
         lambda jobs, job_id: jobs.abandon(job_id),
