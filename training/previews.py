@@ -21,7 +21,7 @@ CLIPS, FRAMES, SIDE = 40, 13, 96
 _log = logging.getLogger(__name__)
 
 
-def scene_clips(seed: int, count: int = CLIPS) -> Iterator[torch.Tensor]:
+def scene_clips(seed: int, count: int) -> Iterator[torch.Tensor]:
     """Clips (1, 3, 13, 96, 96) in [-1, 1]."""
     rng = np.random.default_rng(seed)
     for _ in range(count):
@@ -37,7 +37,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    found = fit(AUTOENCODERS[arguments.family](arguments.checkpoint), scene_clips(arguments.seed))
+    found = fit(
+        AUTOENCODERS[arguments.family](arguments.checkpoint), scene_clips(arguments.seed, CLIPS)
+    )
     found.preview_map.write(arguments.checkpoint)
     _log.info("%s: R2 %.4f on scenes not fitted to", arguments.checkpoint, found.r_squared)
 
