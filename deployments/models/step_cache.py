@@ -61,6 +61,15 @@ class StepCache(ModelHook):
 
     _is_stateful = True
 
+    _leader: str | None
+    # What the first block added to the video tokens in the leader's last complete pass.
+    _added: torch.Tensor | None
+    _number: int
+    _reuse: bool
+    # Within a pass: what the first block gave; what the last one gives if the pass reuses.
+    _after_first: torch.Tensor | None
+    _shown: tuple[torch.Tensor, ...] | None
+
     def __init__(self, threshold: float) -> None:
         super().__init__()
         self.threshold = threshold
@@ -135,13 +144,9 @@ class StepCache(ModelHook):
         self._after_first = self._shown = None
 
     def _forget(self) -> None:
-        self._leader: str | None = None
-        # What the first block added to the video tokens in the leader's last complete pass.
-        self._added: torch.Tensor | None = None
+        self._leader, self._added = None, None
         self._number, self._reuse = 0, False
-        # Within a pass: what the first block gave; what the last one gives if the pass reuses.
-        self._after_first: torch.Tensor | None = None
-        self._shown: tuple[torch.Tensor, ...] | None = None
+        self._after_first = self._shown = None
 
     def _decide(self, added: torch.Tensor) -> None:
         """Decide whether this step's passes reuse."""
