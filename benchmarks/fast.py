@@ -1,7 +1,7 @@
 """What `quality: fast` and drafts save and what they cost, on the bundled checkpoints.
 
     python -m benchmarks.fast [--models mochi opensora] [--steps 20 50] [--videos 8] [--frames 49]
-        [--thresholds 0.05 0.08 0.1 0.12 0.15 0.2 0.3] [--drafts 6 8 10 12]
+        [--thresholds 0.05 0.08 0.1 0.12 0.15 0.2 0.3] [--drafts 6 8 10 12] [--threads 1]
 
 For each number of steps: threshold -> the share of passes that reuse, how much quicker the denoise
 phase is, and how much the frames look like those of the exact run of the same seed; then the same
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables."""
     options = _options(arguments)
     for name in options.models:
-        backend, specs = _loaded(name, options.videos, options.frames)
+        backend, specs = _loaded(name, options)
         videos = f"{len(specs)} videos of {options.frames} frames"
         fast = [{"quality": "fast", "fast_threshold": one} for one in options.thresholds]
         for steps in options.steps:
@@ -72,9 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _print("steps", options.drafts, _curve(backend, specs, drafts))
 
 
-def _loaded(name: str, videos: int, frames: int) -> tuple[Backend, list[VideoSpec]]:
+def _loaded(name: str, options: argparse.Namespace) -> tuple[Backend, list[VideoSpec]]:
     """Return the model with its bundled checkpoint, and the videos to make."""
-    config = ModelConfig(name=name, device="cpu")
+    config = ModelConfig(name=name, device="cpu", cpu_threads=options.threads)
     kind = backend_class(config)
     checkpoint = choose_checkpoint(
         config, published=kind.published, bundled=kind.bundled, on_gpu=False
@@ -82,12 +82,12 @@ def _loaded(name: str, videos: int, frames: int) -> tuple[Backend, list[VideoSpe
     backend, card = kind(config, checkpoint, "cpu"), kind.card(config, checkpoint)
     backend.load()
     specs = []
-    for index, scene in enumerate(held_out_scenes(videos, SEED)):
+    for index, scene in enumerate(held_out_scenes(options.videos, SEED)):
         request = VideoRequest(
             prompt=plain_prompt(scene),
             width=SIDE,
             height=SIDE,
-            num_frames=frames,
+            num_frames=options.frames,
             seed=1000 * SEED + index,
         )
         specs.append(resolve(request, card))
@@ -156,6 +156,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--frames", type=int, default=49)
     parser.add_argument("--thresholds", type=float, nargs="+", default=thresholds)
     parser.add_argument("--drafts", type=int, nargs="+", default=[6, 8, 10, 12])
+    parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args(arguments)
 
 

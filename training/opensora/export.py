@@ -26,6 +26,9 @@ GENERATION_CONFIG: Final = {
     "guidance_scale": 5.0,
     "image_guidance_scale": 1.5,
     "motion_score": 4,
+    # Chosen on the tables of docs/benchmarks.md.
+    "draft_steps": 8,
+    "fast_threshold": 0.12,
     "example_prompts": (
         "a red ball moving right on a black background",
         "A serene lake at sunset with mountains in the background",
