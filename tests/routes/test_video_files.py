@@ -358,7 +358,8 @@ def test_a_model_is_found_by_its_name(api: Api) -> None:
     """With what this door takes and uses, as data."""
     model = api.http.get("/v1/models/opensora").json()
     assert model == api.http.get("/v1/models").json()["data"][1]
-    assert model["videos"]["defaults"] == {"seconds": "4", "size": "720x1280", "fps": 24}
+    defaults = {"seconds": "4", "size": "720x1280", "fps": 24, "quality": "exact"}
+    assert model["videos"]["defaults"] == defaults
     limits = model["videos"]["limits"]
     assert limits["height"] == {"minimum": 256, "maximum": 1920, "multiple_of": 8}
     assert limits["area"]["maximum"] == 1920 * 1080
