@@ -2,8 +2,9 @@
 
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -94,7 +95,7 @@ def replicas_memory() -> dict[str, float]:
     return found
 
 
-def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Print a Markdown table."""
-    for row in [header, ["---"] * len(header), *rows]:
-        print("| " + " | ".join(str(cell) for cell in row) + " |")
+def print_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print a Markdown table, each row when it comes."""
+    for row in chain([header, ["---"] * len(header)], rows):
+        print("| " + " | ".join(str(cell) for cell in row) + " |", flush=True)

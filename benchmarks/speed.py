@@ -21,6 +21,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -226,19 +227,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
     # Mochi's RoPE switches autocast off by asking for float32, and torch remarks on that.
     warnings.filterwarnings("ignore", message="In (CPU|CUDA) autocast")
-    rows = []
-    for model in options.models:
-        for networks in options.networks:
-            with TemporaryDirectory() as folder:
-                config = ModelConfig(name=model, device=options.device, cpu_threads=options.threads)
-                if networks == "mid":
-                    checkpoint = Path(folder) / "mid"
-                    mid_size(model, backend_class(config).bundled, checkpoint)
-                    config = config.model_copy(update={"checkpoint": str(checkpoint)})
-                contest = Contest(config, options)
-                for num_frames in options.frames:
-                    rows += [(model, networks, *row) for row in contest.rows(num_frames)]
-    print_table(HEADER, rows)
+    print_table(HEADER, _rows(options))
+
+
+def _rows(options: argparse.Namespace) -> Iterator[tuple[object, ...]]:
+    for model, networks in product(options.models, options.networks):
+        with TemporaryDirectory() as folder:
+            config = ModelConfig(name=model, device=options.device, cpu_threads=options.threads)
+            if networks == "mid":
+                checkpoint = Path(folder) / "mid"
+                mid_size(model, backend_class(config).bundled, checkpoint)
+                config = config.model_copy(update={"checkpoint": str(checkpoint)})
+            contest = Contest(config, options)
+            for num_frames in options.frames:
+                yield from ((model, networks, *row) for row in contest.rows(num_frames))
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
