@@ -14,7 +14,7 @@ PIP_EXTRA := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 help:
 	@echo "make serve         start the service (PORT=8000, CONFIG=config/serve.yaml)"
 	@echo "make test          lint, types and the default tests"
-	@echo "make test-system   tests that need chromium, node or the openai client"
+	@echo "make test-system   tests that need chromium, node or the openai client, or take long"
 	@echo "make test-gpu      tests that need a CUDA GPU"
 	@echo "make check         ruff, mypy and, where it is installed, tsc"
 	@echo "make bench         the benchmarks, each prints a table"
@@ -33,9 +33,9 @@ $(STAMP): pyproject.toml constraints.txt
 serve: $(STAMP)
 	@exec $(BIN)/python -m deployments.launch --config $(CONFIG) --port $(PORT)
 
-# Two workers, a file each at a time: much of it is waiting for clusters to start.
+# A file each at a time, those that start clusters first: much of it is waiting for them.
 test: check
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 test-system: $(STAMP) $(CLIENTS)
 	$(BIN)/python -m pytest -q -m system

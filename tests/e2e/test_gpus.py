@@ -54,6 +54,7 @@ class TestOneGpu:
         assert pids["a leaky hand"] != pids["a ball after it"]
 
 
+@pytest.mark.system
 def test_two_nodes_work_at_the_same_time_and_one_may_die(tmp_path: Path) -> None:
     """Two nodes with a GPU each and two replicas: one job a node; when the second node is killed
     in mid-job, that job completes on the first, and both files download."""

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import httpx
+import pytest
 
 from deployments.core.job_store import Job, JobStore
 from tests.e2e.graph import SMALL, Graph, free_port, launched, write_config
@@ -32,6 +33,7 @@ def ask_and_lose_the_connection(graph: Graph, form: dict[str, str]) -> None:
         graph.http.post("/generate", data=form)
 
 
+@pytest.mark.system
 def test_ctrl_c_is_quick_and_the_job_completes_after_the_next_start(tmp_path: Path) -> None:
     """The prompt is back within 20 s while a client waits for its running job; the job is not
     cancelled with the connection, not lost, and the broken run does not count."""
@@ -56,6 +58,7 @@ def test_ctrl_c_is_quick_and_the_job_completes_after_the_next_start(tmp_path: Pa
     assert "Page        http://127.0.0.1" in log.read_text()
 
 
+@pytest.mark.system
 def test_a_deploy_that_fails_ends_with_its_cause(tmp_path: Path) -> None:
     """A wrong key in the config: status 1 and the key's name, not a server of 404s."""
     config, log = write_config(tmp_path, free_port(), colour="red"), tmp_path / "log"
