@@ -13,7 +13,6 @@ from deployments import metrics
 from deployments.core.checkpoints import Checkpoint, GenerationConfig, Published
 from deployments.core.config import ModelConfig
 from deployments.core.events import BackendEvent, Decoded, Notice, PhaseBegan, Preview, Step
-from deployments.core.memory import Placement
 from deployments.core.networks.figures import MochiFigures
 from deployments.core.networks.model import Clip
 from deployments.core.qualities import Reuse, draft_notice, fast_notice
@@ -23,7 +22,7 @@ from deployments.kernels import Kernels
 from deployments.ladder import Attempt
 from deployments.loras import Loras
 from deployments.placed_job import PlacedJob
-from deployments.placement import Placer, use_threads
+from deployments.placement import PlacedBackend, Placer, use_threads
 
 if TYPE_CHECKING:
     import torch
@@ -39,7 +38,7 @@ TRUNCATED = "The {name} is longer than the 256 tokens that Mochi reads; its end 
 IN_TILES = "low_vram: the frames were decoded in tiles, which changes them a little."
 
 
-class Mochi:
+class Mochi(PlacedBackend):
     """One loaded Mochi.
 
     Args:
@@ -162,22 +161,6 @@ class Mochi:
             self._parts.text_encoder,
             on_lookup=partial(metrics.record_prompt, self._name),
         )
-
-    def placement(self) -> Placement | None:
-        """Return how the loaded networks lie on the GPU, and its memory now; None on the CPU."""
-        return self._placer.placement()
-
-    def held_gb(self) -> float:
-        """Return what this process's tensors take of the GPU, in GB; 0 on the CPU."""
-        return self._placer.held_gb()
-
-    def release(self) -> None:
-        """Give back the memory of the GPU that no tensor needs any more."""
-        self._placer.release()
-
-    def leave_gpu(self) -> None:
-        """Move the weights to the CPU and give the GPU's memory back."""
-        self._placer.leave(self._parts)
 
     def generate(self, spec: VideoSpec, image: bytes | None = None) -> Iterator[BackendEvent]:
         """Make the frames of `spec`; each `next()` does at most one step or decodes one latent.

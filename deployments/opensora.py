@@ -25,7 +25,6 @@ from deployments.core.events import (
     Step,
     Waiting,
 )
-from deployments.core.memory import Placement
 from deployments.core.networks.figures import OpenSoraFigures
 from deployments.core.networks.model import Clip
 from deployments.core.qualities import Reuse, draft_notice, fast_notice
@@ -35,7 +34,7 @@ from deployments.kernels import Kernels
 from deployments.ladder import Attempt
 from deployments.loras import Loras
 from deployments.placed_job import PlacedJob
-from deployments.placement import Placer, use_threads
+from deployments.placement import PlacedBackend, Placer, use_threads
 
 if TYPE_CHECKING:
     import torch
@@ -57,7 +56,7 @@ LICENCE = (
 TRUNCATED = "The {name} is longer than the {most} tokens that Open-Sora reads; its end was cut."
 
 
-class OpenSora:
+class OpenSora(PlacedBackend):
     """One loaded Open-Sora.
 
     Args:
@@ -166,22 +165,6 @@ class OpenSora:
             parts.text_encoder_2,
             on_lookup=partial(metrics.record_prompt, self._name),
         )
-
-    def placement(self) -> Placement | None:
-        """Return how the loaded networks lie on the GPU, and its memory now; None on the CPU."""
-        return self._placer.placement()
-
-    def held_gb(self) -> float:
-        """Return what this process's tensors take of the GPU, in GB; 0 on the CPU."""
-        return self._placer.held_gb()
-
-    def release(self) -> None:
-        """Give back the memory of the GPU that no tensor needs any more."""
-        self._placer.release()
-
-    def leave_gpu(self) -> None:
-        """Move the weights to the CPU and give the GPU's memory back."""
-        self._placer.leave(self._parts)
 
     def generate(self, spec: VideoSpec, image: bytes | None) -> Iterator[BackendEvent]:
         """Make the frames of `spec`; each `next()` does at most one step or decodes one tile.

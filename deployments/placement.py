@@ -177,6 +177,29 @@ class Placer:
         return InsufficientVram(self._model, need_gb, available_gb, nearest.sentence)
 
 
+class PlacedBackend:
+    """What a backend answers of its GPU by its `Placer`."""
+
+    _placer: Placer
+    _parts: Any
+
+    def placement(self) -> memory.Placement | None:
+        """Return how the loaded networks lie on the GPU, and its memory now; None on the CPU."""
+        return self._placer.placement()
+
+    def held_gb(self) -> float:
+        """Return what this process's tensors take of the GPU, in GB; 0 on the CPU."""
+        return self._placer.held_gb()
+
+    def release(self) -> None:
+        """Give back the memory of the GPU that no tensor needs any more."""
+        self._placer.release()
+
+    def leave_gpu(self) -> None:
+        """Move the weights to the CPU and give the GPU's memory back."""
+        self._placer.leave(self._parts)
+
+
 def use_threads(cpu_threads: int) -> None:
     """Let a model on the CPU use `cpu_threads` threads, 0 for all cores.
 

@@ -273,15 +273,8 @@ async def _count_decoded(
 ) -> int:
     process = Ffmpeg(
         [
-            *(
-                "-hide_banner",
-                "-nostdin",
-                "-loglevel",
-                "error",
-                "-xerror",
-                "-threads",
-                str(THREADS),
-            ),
+            *("-hide_banner", "-nostdin", "-loglevel", "error", "-xerror"),
+            *("-threads", str(THREADS)),
             *("-i", f"file:{path}", "-map", "0:v", "-fps_mode", "passthrough"),
             # One line a frame, written at once: the lines also show that it is not stuck.
             *("-flush_packets", "1", "-f", "framecrc", "-"),
