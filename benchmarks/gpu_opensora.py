@@ -27,6 +27,7 @@ from diffusers import AutoencoderKLHunyuanVideo
 
 from deployments.models.attention_backends import check_backend
 from deployments.models.compiling import compile_blocks
+from deployments.models.opensora.attention import use_joint_attention
 from deployments.models.opensora.autoencode import (
     AUTHORS_TILING,
     LOW_MEMORY_TILING,
@@ -120,6 +121,7 @@ def build(options: argparse.Namespace) -> Bench:
             vae = AutoencoderKLHunyuanVideo(**(TINY_VAE if options.tiny else {}))
     finally:
         torch.set_default_dtype(torch.float32)
+    use_joint_attention(transformer)
     return Bench(transformer.eval(), vae.eval(), device, options.frames, options.steps, stops_at)
 
 

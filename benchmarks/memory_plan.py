@@ -40,6 +40,7 @@ from deployments.models.mochi1.decode import (
     denormalise,
 )
 from deployments.models.mochi1.sampling import denoise as mochi_denoise
+from deployments.models.opensora.attention import use_joint_attention
 from deployments.models.opensora.sampling import TextEmbedding
 from deployments.models.opensora.sampling import denoise as opensora_denoise
 from deployments.models.opensora.schedule import Guidance
@@ -181,6 +182,7 @@ def opensora_rows(parts: list[str]) -> Iterator[Row]:
     """Yield part, clip, tokens, formula and count of each shape."""
     figures = OpenSoraFigures()
     transformer = on_meta(OpenSoraTransformer3DModel)
+    use_joint_attention(transformer)
     vae = on_meta(AutoencoderKLHunyuanVideo)
     for clip in OPENSORA_SHAPES:
         tokens = clip.tokens(OPENSORA_FRAMES_PER_LATENT)

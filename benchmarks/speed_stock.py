@@ -13,7 +13,7 @@ from deployments.core.events import Frames
 from deployments.core.spec import VideoSpec
 from deployments.models.mochi1.decode import to_uint8
 from deployments.models.mochi1.loading import MOCHI
-from deployments.models.opensora import loading as opensora_loading
+from deployments.models.opensora.loading import OPENSORA
 from deployments.models.opensora.packing import make_condition, pack, position_ids, unpack
 from deployments.models.opensora.sampling import initial_noise
 from deployments.models.opensora.schedule import Guidance, flow_shift, timesteps
@@ -65,15 +65,12 @@ class UnskippedOpenSora:
     autoencoder's own tiled decode (hpcaitech/Open-Sora@7ad6a96 opensora/utils/sampling.py)."""
 
     def __init__(self, folder: str, device: str) -> None:
-        parts = opensora_loading.load(folder, device)
-        self._transformer, self._vae, self._device = parts.transformer, parts.vae, device
-        self._prompts = PromptEncoder(
-            parts.tokenizer,
-            parts.text_encoder,
-            parts.tokenizer_2,
-            parts.text_encoder_2,
-            cache_bytes=0,
-        )
+        parts = OPENSORA.load(folder, device, (), "resident")
+        self._transformer, self._vae, self._device = parts["transformer"], parts["vae"], device
+        encoders = {
+            name: part for name, part in parts.items() if name not in ("transformer", "vae")
+        }
+        self._prompts = PromptEncoder(**encoders, cache_bytes=0)
         self._vae.enable_tiling()
         self._vae.use_framewise_decoding = False
 

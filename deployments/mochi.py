@@ -4,7 +4,7 @@ A plain class that `deployments.video_model.VideoModel` drives on one thread. to
 `load()` only, so that the wiring may ask for the card without it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
@@ -12,17 +12,13 @@ from typing import TYPE_CHECKING, ClassVar
 from deployments import metrics
 from deployments.core.checkpoints import Checkpoint, GenerationConfig, Published
 from deployments.core.config import ModelConfig
-from deployments.core.events import BackendEvent, Decoded, Notice, PhaseBegan, Preview, Step
+from deployments.core.events import BackendEvent, Decoded, Notice, PhaseBegan
 from deployments.core.networks.figures import MochiFigures
-from deployments.core.networks.model import Clip
 from deployments.core.qualities import Reuse, draft_notice, fast_notice
 from deployments.core.spec import ModelCard, VideoSpec
-from deployments.device_memory import memory_of
-from deployments.kernels import Kernels
+from deployments.diffusion_backend import DiffusionBackend, truncation_notices
 from deployments.ladder import Attempt
-from deployments.loras import Loras
 from deployments.placed_job import PlacedJob
-from deployments.placement import PlacedBackend, Placer, use_threads
 
 if TYPE_CHECKING:
     import torch
@@ -30,15 +26,13 @@ if TYPE_CHECKING:
 
     from deployments.models.mochi1.loading import MochiParts
     from deployments.models.mochi1.text import PromptEncoder
-    from deployments.models.previewing import Previews
 
 FRAME_STEP = 6
 LATENT_CHANNELS, LATENT_SIDE = 12, 8
-TRUNCATED = "The {name} is longer than the 256 tokens that Mochi reads; its end was left out."
 IN_TILES = "low_vram: the frames were decoded in tiles, which changes them a little."
 
 
-class Mochi(PlacedBackend):
+class Mochi(DiffusionBackend):
     """One loaded Mochi.
 
     Args:
@@ -101,19 +95,11 @@ class Mochi(PlacedBackend):
         return MochiFigures.read(checkpoint.source)
 
     def __init__(self, config: ModelConfig, checkpoint: Checkpoint, device: str) -> None:
-        self._name, self._cpu_threads = config.name, config.cpu_threads
-        self._checkpoint, self._device = checkpoint, device
-        self._card = self.card(config, checkpoint)
-        device_memory = memory_of(device, config.memory_fraction)
-        self._loras = Loras(config.loras_dir)
-        self._kernels = Kernels(config, device)
-        self._placer = Placer(
-            config.name, device, ("text_encoder",), device_memory, self._loras, config.weights
-        )
+        card = self.card(config, checkpoint)
+        super().__init__(config, checkpoint, card, device, ("text_encoder",))
         self._parts: MochiParts
         self._drafter: MochiTransformer3DModel | None = None
         self._prompts: PromptEncoder
-        self._previews_of: Callable[[int], Previews]
 
     def load(self) -> None:
         """Load the checkpoint and decide which networks stay on the GPU.
@@ -124,38 +110,19 @@ class Mochi(PlacedBackend):
                 or a setting of the config cannot work here.
             RuntimeError: the blocks cannot be compiled.
         """
-        from deployments.models.loading import local_folder
         from deployments.models.mochi1 import loading
         from deployments.models.mochi1.text import PromptEncoder
         from deployments.models.mochi1.warming import warm_up
-        from deployments.models.previewing import PreviewMap, Previews
 
-        if self._device == "cpu":
-            use_threads(self._cpu_threads)
-        source, generation = self._checkpoint.source, self._checkpoint.generation
-        loading.MOCHI.check_folder(local_folder(source))
-        largest = Clip.largest(generation.native_area, generation.max_frames)
-        self._placer.plan(self.figures(self._checkpoint), largest)
-        self._kernels.check(self._placer.mode.transformer)
+        self._prepare(loading.MOCHI, self.figures, LATENT_CHANNELS)
+        source, weights = self._checkpoint.source, self._placer.mode.transformer
         if draft := self._checkpoint.draft:
             # Before the others, while the GPU has room for it, where it is to be compiled.
-            self._drafter = loading.load_drafter(
-                draft.source, self._device, source, self._placer.mode.transformer
-            )
+            self._drafter = loading.load_drafter(draft.source, self._device, source, weights)
             self._kernels.use(self._drafter, warm_up, rests_on_cpu=True)
-        self._parts = loading.load(
-            source,
-            self._device,
-            on_cpu=self._placer.on_cpu,
-            weights=self._placer.mode.transformer,
-        )
-        self._kernels.use(
-            self._parts.transformer,
-            warm_up,
-            rests_on_cpu="transformer" in self._placer.on_cpu,
-        )
-        preview_map = PreviewMap.read(local_folder(source), LATENT_CHANNELS)
-        self._previews_of = partial(Previews, preview_map)
+        on_cpu = self._placer.on_cpu
+        self._parts = loading.load(source, self._device, on_cpu=on_cpu, weights=weights)
+        self._kernels.use(self._parts.transformer, warm_up, rests_on_cpu="transformer" in on_cpu)
         self._prompts = PromptEncoder(
             self._parts.tokenizer,
             self._parts.text_encoder,
@@ -186,25 +153,23 @@ class Mochi(PlacedBackend):
         self, job: PlacedJob, spec: VideoSpec
     ) -> "Attempt[tuple[torch.Tensor, torch.Tensor]]":
         """Return the embeddings of the prompt and of the negative prompt."""
+        from deployments.models.mochi1.text import MAX_TOKENS
+
         job.take_text()
         positive = self._prompts.encode(spec.prompt)
         negative = self._prompts.encode(spec.negative_prompt)
-        for name, prompt in (("prompt", positive), ("negative prompt", negative)):
-            if prompt.truncated:
-                yield Notice(TRUNCATED.format(name=name))
+        yield from truncation_notices("Mochi", MAX_TOKENS, positive, negative)
         return positive.embedding, negative.embedding
 
     def _denoise(
         self, job: PlacedJob, spec: VideoSpec, positive: "torch.Tensor", negative: "torch.Tensor"
     ) -> "Attempt[torch.Tensor]":
         from deployments.models.mochi1.sampling import denoise, initial_noise
-        from deployments.models.step_cache import step_cache
 
         num_latents = (spec.generated_frames - 1) // FRAME_STEP + 1
         height, width = spec.generated_height // LATENT_SIDE, spec.generated_width // LATENT_SIDE
         latents = initial_noise(spec.seed, (1, LATENT_CHANNELS, num_latents, height, width))
         transformer = job.take("transformer")
-        previews = self._previews_of(spec.num_inference_steps)
         steps = denoise(
             transformer,
             latents,
@@ -213,18 +178,10 @@ class Mochi(PlacedBackend):
             _sigmas(self._generation_of(spec), spec.num_inference_steps),
             spec.guidance_scale,
         )
-        with (
-            self._loras.active(spec.loras, transformer),
-            step_cache(transformer, spec.fast_threshold) as cache,
-            closing(steps),
-        ):
-            for state in steps:
-                latents = state.latents
-                yield Step(state.step, spec.num_inference_steps)
-                if picture := previews.after(state.step, state.predicted):
-                    yield Preview(state.step, picture)
+        made = Reuse()
+        latents = yield from self._take_steps(spec, transformer, steps, made)
         if spec.quality == "fast":
-            yield Notice(fast_notice(spec, Reuse(cache.passes, cache.reused)))
+            yield Notice(fast_notice(spec, made))
         return latents
 
     def _generation_of(self, spec: VideoSpec) -> GenerationConfig:

@@ -8,7 +8,7 @@ the one before, in the model's first-image mode, and that repeated frame is left
 """
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
@@ -16,25 +16,14 @@ from typing import TYPE_CHECKING, ClassVar
 from deployments import metrics
 from deployments.core.checkpoints import Checkpoint, GenerationConfig, Published
 from deployments.core.config import ModelConfig
-from deployments.core.events import (
-    BackendEvent,
-    Decoded,
-    Notice,
-    PhaseBegan,
-    Preview,
-    Step,
-    Waiting,
-)
+from deployments.core.events import BackendEvent, Decoded, Notice, PhaseBegan, Waiting
 from deployments.core.networks.figures import OpenSoraFigures
 from deployments.core.networks.model import Clip
 from deployments.core.qualities import Reuse, draft_notice, fast_notice
 from deployments.core.spec import MAX_FRAMES, MAX_SEED, ModelCard, VideoSpec
-from deployments.device_memory import memory_of
-from deployments.kernels import Kernels
+from deployments.diffusion_backend import DiffusionBackend, truncation_notices
 from deployments.ladder import Attempt
-from deployments.loras import Loras
 from deployments.placed_job import PlacedJob
-from deployments.placement import PlacedBackend, Placer, use_threads
 
 if TYPE_CHECKING:
     import torch
@@ -42,7 +31,6 @@ if TYPE_CHECKING:
     from deployments.models.opensora.loading import OpenSoraParts
     from deployments.models.opensora.sampling import TextEmbedding
     from deployments.models.opensora.text import PromptEncoder
-    from deployments.models.previewing import Previews
 
 FRAME_STEP = 4
 LATENT_CHANNELS, LATENT_SIDE = 16, 8
@@ -53,10 +41,9 @@ LICENCE = (
     "Korea, and its training began from FLUX.1-dev, whose licence is non-commercial. Read all "
     "three before you use the weights."
 )
-TRUNCATED = "The {name} is longer than the {most} tokens that Open-Sora reads; its end was cut."
 
 
-class OpenSora(PlacedBackend):
+class OpenSora(DiffusionBackend):
     """One loaded Open-Sora.
 
     Args:
@@ -109,18 +96,9 @@ class OpenSora(PlacedBackend):
         return OpenSoraFigures.read(checkpoint.source, scale)
 
     def __init__(self, config: ModelConfig, checkpoint: Checkpoint, device: str) -> None:
-        self._name, self._cpu_threads = config.name, config.cpu_threads
-        self._checkpoint, self._device = checkpoint, device
-        self._card = self.card(config, checkpoint)
-        device_memory = memory_of(device, config.memory_fraction)
-        self._loras = Loras(config.loras_dir)
-        self._kernels = Kernels(config, device)
-        self._placer = Placer(
-            config.name, device, TEXT_PARTS, device_memory, self._loras, config.weights
-        )
+        super().__init__(config, checkpoint, self.card(config, checkpoint), device, TEXT_PARTS)
         self._parts: OpenSoraParts
         self._prompts: PromptEncoder
-        self._previews_of: Callable[[int], Previews]
 
     def load(self) -> None:
         """Load the checkpoint and decide which networks stay on the GPU.
@@ -131,33 +109,20 @@ class OpenSora(PlacedBackend):
                 or a setting of the config cannot work here.
             RuntimeError: the blocks cannot be compiled.
         """
-        from deployments.models.loading import local_folder
         from deployments.models.opensora import loading
         from deployments.models.opensora.text import PromptEncoder
         from deployments.models.opensora.warming import warm_up
-        from deployments.models.previewing import PreviewMap, Previews
 
-        if self._device == "cpu":
-            use_threads(self._cpu_threads)
-        source, generation = self._checkpoint.source, self._checkpoint.generation
-        loading.OPENSORA.check_folder(local_folder(source))
-        largest = Clip.largest(generation.native_area, generation.max_frames)
-        self._placer.plan(self.figures(self._checkpoint), largest)
-        self._kernels.check(self._placer.mode.transformer)
+        self._prepare(loading.OPENSORA, self.figures, LATENT_CHANNELS)
+        on_cpu = self._placer.on_cpu
         parts = loading.load(
-            source,
+            self._checkpoint.source,
             self._device,
-            on_cpu=self._placer.on_cpu,
+            on_cpu=on_cpu,
             weights=self._placer.mode.transformer,
         )
         self._parts = parts
-        self._kernels.use(
-            self._parts.transformer,
-            warm_up,
-            rests_on_cpu="transformer" in self._placer.on_cpu,
-        )
-        preview_map = PreviewMap.read(local_folder(source), LATENT_CHANNELS)
-        self._previews_of = partial(Previews, preview_map)
+        self._kernels.use(parts.transformer, warm_up, rests_on_cpu="transformer" in on_cpu)
         self._prompts = PromptEncoder(
             parts.tokenizer,
             parts.text_encoder,
@@ -212,9 +177,7 @@ class OpenSora(PlacedBackend):
         # The negative prompt gets no suffix: hpcaitech/Open-Sora@7ad6a96 opensora/utils/sampling.py
         prompt = self._prompts.encode(prompt_with_suffix(spec.prompt, spec.fps, motion_score))
         negative = self._prompts.encode(spec.negative_prompt)
-        for name, encoded in (("prompt", prompt), ("negative prompt", negative)):
-            if encoded.truncated:
-                yield Notice(TRUNCATED.format(name=name, most=self._prompts.max_tokens))
+        yield from truncation_notices("Open-Sora", self._prompts.max_tokens, prompt, negative)
         return prompt.embedding, negative.embedding
 
     def _encode(self, job: PlacedJob, start: "torch.Tensor") -> "Attempt[torch.Tensor]":
@@ -240,14 +203,12 @@ class OpenSora(PlacedBackend):
         """
         from deployments.models.opensora.sampling import denoise, initial_noise
         from deployments.models.opensora.schedule import Guidance, flow_shift, timesteps
-        from deployments.models.step_cache import step_cache
 
         num_latents = (spec.generated_frames - 1) // FRAME_STEP + 1
         height, width = spec.generated_height // LATENT_SIDE, spec.generated_width // LATENT_SIDE
         one_frame = Clip(spec.generated_width, spec.generated_height, 1)
         seed = (spec.seed + segment) % (MAX_SEED + 1)
         transformer = job.take("transformer")
-        previews = self._previews_of(spec.total_steps)
         steps = denoise(
             transformer,
             initial_noise(seed, (1, LATENT_CHANNELS, num_latents, height, width)),
@@ -259,19 +220,8 @@ class OpenSora(PlacedBackend):
             Guidance(spec.guidance_scale, self._checkpoint.generation.image_guidance_scale),
             first=first,
         )
-        with (
-            self._loras.active(spec.loras, transformer),
-            step_cache(transformer, spec.fast_threshold) as cache,
-            closing(steps),
-        ):
-            for state in steps:
-                latents = state.latents
-                done = segment * spec.num_inference_steps + state.step
-                yield Step(done, spec.total_steps)
-                if picture := previews.after(done, state.predicted):
-                    yield Preview(done, picture)
-        made.add(cache.passes, cache.reused)
-        return latents
+        taken = segment * spec.num_inference_steps
+        return (yield from self._take_steps(spec, transformer, steps, made, taken))
 
     def _decode(
         self,

@@ -4,8 +4,7 @@ What the backends share: the CPU needs none of it, and there every question is a
 torch is imported inside methods only.
 """
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,7 +14,7 @@ from deployments.core.errors import InsufficientVram
 from deployments.core.events import Notice
 from deployments.core.memory_fit import Nearest, nearest_to
 from deployments.core.networks.model import Clip, ModelFigures
-from deployments.core.spec import Lora, ModelCard, VideoSpec
+from deployments.core.spec import ModelCard, VideoSpec
 from deployments.device_memory import DeviceMemory
 from deployments.loras import Loras
 from deployments.placed_job import PlacedJob
@@ -108,20 +107,9 @@ class Placer:
             stored = memory.STORED[self.mode.transformer]
             yield Notice(f"The transformer's weights are {stored}, which changes the frames.")
 
-    def need_gb(
-        self,
-        clip: Clip,
-        *,
-        low_vram: bool,
-        conditioned: bool = False,
-        fast: bool = False,
-        loras: Sequence[Lora] = (),
-    ) -> float:
-        """Return the most GPU memory that a video takes here, in GB; see `memory.phases`."""
-        figures = self._loras.counted(self._figures, loras)
-        return memory.peak_gb(
-            figures, clip, self.mode, low_vram=low_vram, conditioned=conditioned, fast=fast
-        )
+    def need_gb(self, spec: VideoSpec) -> float:
+        """Return the most GPU memory that a video takes here, in GB."""
+        return memory.need_gb(self._figures_with(spec), spec, self.mode)
 
     @contextmanager
     def job(
@@ -137,13 +125,7 @@ class Placer:
 
         Raises: InsufficientVram.
         """
-        need_gb = self.need_gb(
-            Clip.of(spec),
-            low_vram=spec.low_vram,
-            conditioned=spec.conditioned or spec.segments > 1,
-            fast=spec.quality == "fast",
-            loras=spec.loras,
-        )
+        need_gb = self.need_gb(spec)
         available_gb = need_gb if self._memory is None else self._memory.available_gb()
         if need_gb > available_gb:
             nearest = self._nearest_to(spec, card, available_gb)
@@ -164,8 +146,10 @@ class Placer:
             job.end()
 
     def _nearest_to(self, spec: VideoSpec, card: ModelCard, available_gb: float) -> Nearest:
-        figures = self._loras.counted(self._figures, spec.loras)
-        return nearest_to(spec, card, figures, self.mode, available_gb)
+        return nearest_to(spec, card, self._figures_with(spec), self.mode, available_gb)
+
+    def _figures_with(self, spec: VideoSpec) -> ModelFigures:
+        return self._loras.counted(self._figures, spec.loras)
 
     def _ran_out(self, spec: VideoSpec, card: ModelCard, need_gb: float) -> InsufficientVram:
         """Return the error of a job whose memory ran out on the way, on every rung."""
@@ -175,36 +159,3 @@ class Placer:
         # More than planned, where the plan fits into what there is.
         need_gb = max(need_gb, available_gb)
         return InsufficientVram(self._model, need_gb, available_gb, nearest.sentence)
-
-
-class PlacedBackend:
-    """What a backend answers of its GPU by its `Placer`."""
-
-    _placer: Placer
-    _parts: Any
-
-    def placement(self) -> memory.Placement | None:
-        """Return how the loaded networks lie on the GPU, and its memory now; None on the CPU."""
-        return self._placer.placement()
-
-    def held_gb(self) -> float:
-        """Return what this process's tensors take of the GPU, in GB; 0 on the CPU."""
-        return self._placer.held_gb()
-
-    def release(self) -> None:
-        """Give back the memory of the GPU that no tensor needs any more."""
-        self._placer.release()
-
-    def leave_gpu(self) -> None:
-        """Move the weights to the CPU and give the GPU's memory back."""
-        self._placer.leave(self._parts)
-
-
-def use_threads(cpu_threads: int) -> None:
-    """Let a model on the CPU use `cpu_threads` threads, 0 for all cores.
-
-    Ray sets OMP_NUM_THREADS to the replica's share of the CPUs, which is a fraction.
-    """
-    import torch
-
-    torch.set_num_threads(cpu_threads or len(os.sched_getaffinity(0)))

@@ -63,6 +63,7 @@ async function call(path, options) {
     throw new ApiError("The service does not answer.", 0);
   }
   if (response.status === 204) return null;
+  if (response.ok && response.headers.get("Content-Type") === "image/png") return response.blob();
   const body = await response.json().catch(() => null);
   if (response.ok || (path === "/health" && body?.status)) return body;
   if (response.status === 401 && path !== "/session") door.dispatchEvent(new Event("needed"));
@@ -166,9 +167,18 @@ export const hasKey = () => kept(KEYED) === true;
 
 /**
  * @param {string} id
- * @param {"video" | "thumbnail"} variant
+ * @param {"video" | "thumbnail" | "picture"} variant
  */
 export const contentUrl = (id, variant) => `${address(id)}/content?variant=${variant}`;
+
+/**
+ * The picture that a finished video began with.
+ * @param {string} id
+ * @returns {Promise<File>}
+ */
+export async function picture(id) {
+  return new File([await call(contentUrl(id, "picture"))], "picture.png", { type: "image/png" });
+}
 
 /**
  * The one stream of what happens to videos. Fires `video` (detail: the video), `deleted` (detail:

@@ -2,7 +2,6 @@
 
 import * as api from "./api.js";
 import { announce } from "./dom.js";
-import { frameOf } from "./picture.js";
 import { recipeOf, toForm } from "./recipe.js";
 import { videos } from "./store.js";
 import { toast } from "./toasts.js";
@@ -64,14 +63,13 @@ async function createAnew(video, changes) {
 }
 
 /**
- * The picture that a video began with, as its first frame shows it: the server keeps the upload for
- * remixes, and shows it to nobody.
+ * The picture that a video began with.
  * @param {Video} video
  * @returns {Promise<Blob | null>}
  */
 export async function pictureOf(video) {
   if (!video.has_image) return null;
-  if (video.status === "completed") return frameOf(api.contentUrl(video.id, "video"), "first");
+  if (video.status === "completed") return api.picture(video.id);
   throw new Error("The picture it began with is not kept. “Use settings” fills in the rest; add the picture there.");
 }
 

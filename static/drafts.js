@@ -2,7 +2,6 @@
 
 import * as api from "./api.js";
 import { keep, kept } from "./dom.js";
-import { frameOf } from "./picture.js";
 import { toForm } from "./recipe.js";
 import { videos } from "./store.js";
 
@@ -84,7 +83,7 @@ export async function begin(recipe, picture, model) {
 export async function finish(set, draft) {
   let picture = pictures.get(set.id) ?? null;
   // After a reload the picture is gone, but each draft begins with it.
-  if (set.withPicture && !picture) picture = await frameOf(api.contentUrl(draft.draft, "video"), "first");
+  if (set.withPicture && !picture) picture = await api.picture(draft.draft);
   const video = await api.create(toForm({ ...set.recipe, seed: draft.seed }, picture));
   videos.put(video);
   draft.full = video.id;

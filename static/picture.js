@@ -32,23 +32,22 @@ export function fitted(picture, video, position) {
 }
 
 /**
- * The first or the last frame of a video of this server.
+ * The last frame of a video of this server.
  * @param {string} url
- * @param {"first" | "last"} which
  * @returns {Promise<File>}
  */
-export async function frameOf(url, which) {
+export async function lastFrameOf(url) {
   const video = document.createElement("video");
   video.muted = true;
   video.preload = "auto";
   video.src = url;
   await once(video, "loadeddata");
-  video.currentTime = which === "first" ? 0 : Math.max(0, video.duration - 0.001);
+  video.currentTime = Math.max(0, video.duration - 0.001);
   if (video.seeking) await once(video, "seeked");
   const blob = await drawn(video.videoWidth, video.videoHeight, (context) => context.drawImage(video, 0, 0));
   video.removeAttribute("src");
   video.load();
-  return new File([blob], `${which}-frame.png`, { type: "image/png" });
+  return new File([blob], "last-frame.png", { type: "image/png" });
 }
 
 /**

@@ -118,7 +118,7 @@ def test_a_lora_is_counted_before_the_job_begins(tmp_path: Path) -> None:
     placer = Placer("mochi", "cuda", (), None, Loras(str(tmp_path)))
     placer.plan(MochiFigures(), CLIP)
     plain, none, some = (
-        placer.need_gb(CLIP, low_vram=False, loras=[Lora(name="style", strength=strength)] * count)
-        for strength, count in ((1.0, 0), (0.0, 1), (1.0, 1))
+        placer.need_gb(test_mochi.spec(loras=loras))
+        for loras in ((), (Lora(name="style", strength=0.0),), (Lora(name="style"),))
     )
     assert plain == none < some

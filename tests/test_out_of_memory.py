@@ -31,7 +31,6 @@ from deployments.core.events import (
     Wanted,
 )
 from deployments.core.memory import GIB
-from deployments.core.networks.model import Clip
 from deployments.core.spec import VideoSpec
 from deployments.mochi import Mochi
 from deployments.models.streaming import is_streamed
@@ -248,7 +247,7 @@ def test_what_is_too_large_is_refused_before_anything_is_computed(
     """By the plan, which is made with the allocator's figures; what would fit is named."""
     model = models[name]
     large = model.spec(width=512, height=512, generated_width=512, generated_height=512)
-    need_gb = model.backend._placer.need_gb(Clip.of(large), low_vram=False)
+    need_gb = model.backend._placer.need_gb(large)
     model.allocator.limit_bytes, before = 0, model.allocator.limit_bytes
     available_gb = model.backend._placer.placement().available_gb
     model.allocator.limit_bytes = int((need_gb - available_gb) * GIB) - 1

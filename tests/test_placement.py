@@ -127,7 +127,7 @@ def test_low_vram_takes_less() -> None:
     """The networks take turns then, and the clip is decoded in tiles."""
     for available_gb in (40, 8):
         made = placer(PretendedMemory(available_gb))
-        assert made.need_gb(CLIP, low_vram=True) < made.need_gb(CLIP, low_vram=False)
+        assert made.need_gb(SPEC.model_copy(update={"low_vram": True})) < made.need_gb(SPEC)
 
 
 @pytest.mark.parametrize("low_vram", [False, True])
@@ -199,8 +199,8 @@ def test_an_image_is_planned_for() -> None:
     """Encoding it never takes more than decoding the clip."""
     made = Placer("opensora", "cpu", TEXT, PretendedMemory(138.0))
     made.plan(OpenSoraFigures(), CLIP)
-    need_gb = made.need_gb(CLIP, low_vram=False, conditioned=True)
-    assert need_gb == made.need_gb(CLIP, low_vram=False)
+    conditioned = SPEC.model_copy(update={"conditioned": True})
+    assert made.need_gb(conditioned) == made.need_gb(SPEC)
 
 
 def test_on_a_cpu_everything_stays_where_it_is() -> None:

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from deployments.core.lora_header import Header, Shapes
+from deployments.core.safetensors_header import Header, Shapes
 
 Kind = Literal["down", "up", "alpha"]
 Linears = Mapping[str, tuple[int, int]]

@@ -9,11 +9,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from huggingface_hub import try_to_load_from_cache
-
 from deployments.core.errors import InvalidRequest
-from deployments.core.lora_header import read_header
 from deployments.core.lora_layers import Linears, LoraLayer, lora_layers
+from deployments.core.networks.config import part_folder
+from deployments.core.safetensors_header import read_header
 from deployments.core.spec import LORA_NAME, Frozen, Lora, VideoRequest
 
 MAX_FILE_BYTES = 4 * 2**30
@@ -157,15 +156,9 @@ def linears_of(source: str) -> Linears | None:
 
     Args: source: a folder in the layout of diffusers, or a hub id whose files are in the hub cache.
     """
-    folder = Path(source).expanduser() / "transformer"
-    if not folder.is_dir():
-        cached = try_to_load_from_cache(source, "transformer/config.json")
-        if not isinstance(cached, str):
-            return None
-        folder = Path(cached).parent
     linears: dict[str, tuple[int, int]] = {}
     try:
-        for path in folder.glob(f"*{SUFFIX}"):
+        for path in part_folder(source, "transformer").glob(f"*{SUFFIX}"):
             for key, shape in read_header(path).shapes.items():
                 if key.endswith(".weight") and len(shape) == 2:
                     linears[key.removesuffix(".weight")] = (shape[0], shape[1])

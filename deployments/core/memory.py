@@ -131,16 +131,21 @@ class MemoryPlan(Frozen):
 
 def plan(figures: ModelFigures, spec: VideoSpec, mode: Mode) -> MemoryPlan:
     """Return what `spec` takes of a GPU and how much work it is, in a replica of this mode."""
-    conditioned = spec.conditioned or spec.segments > 1
-    taken = phases(
+    taken = tuple(phases_of(figures, spec, mode))
+    return MemoryPlan(mode=mode, phases=taken, work=figures.work(spec))
+
+
+def phases_of(figures: ModelFigures, spec: VideoSpec, mode: Mode) -> Iterator[Phase]:
+    """Yield the phases of generating `spec`, or each segment of it; see `phases`."""
+    return phases(
         figures,
         Clip.of(spec),
         mode,
         low_vram=spec.low_vram,
-        conditioned=conditioned,
+        # Each segment but the first begins with the last frame of the one before.
+        conditioned=spec.conditioned or spec.segments > 1,
         fast=spec.quality == "fast",
     )
-    return MemoryPlan(mode=mode, phases=tuple(taken), work=figures.work(spec))
 
 
 def phases(
@@ -235,18 +240,14 @@ def transformer_bytes(counts: Counts, mode: Mode) -> int:
     return kept + in_int8 + blocks.weights // 2 + itemsize * blocks.weights // NF4_BLOCK
 
 
-def peak_gb(
-    figures: ModelFigures,
-    clip: Clip,
-    mode: Mode,
-    *,
-    low_vram: bool = False,
-    conditioned: bool = False,
-    fast: bool = False,
-) -> float:
+def peak_gb(figures: ModelFigures, clip: Clip, mode: Mode, *, low_vram: bool = False) -> float:
     """Return the most GPU memory, in GB, that generating `clip` takes; see `phases`."""
-    taken = phases(figures, clip, mode, low_vram=low_vram, conditioned=conditioned, fast=fast)
-    return max(phase.total_gb for phase in taken)
+    return max(phase.total_gb for phase in phases(figures, clip, mode, low_vram=low_vram))
+
+
+def need_gb(figures: ModelFigures, spec: VideoSpec, mode: Mode) -> float:
+    """Return the most GPU memory, in GB, that generating `spec` takes."""
+    return max(phase.total_gb for phase in phases_of(figures, spec, mode))
 
 
 def fastest_mode(

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pydantic import Field
 
 from deployments.core.errors import InvalidRequest
-from deployments.core.memory import Mode, peak_gb
-from deployments.core.networks.model import Clip, ModelFigures
+from deployments.core.memory import Mode, need_gb
+from deployments.core.networks.model import ModelFigures
 from deployments.core.spec import (
     MIN_SIDE,
     SIDE_STEP,
@@ -50,22 +50,6 @@ class Nearest(Frozen):
         return f"It would fit {', or '.join(ways)}."
 
 
-def need_gb(request: VideoRequest, card: ModelCard, figures: ModelFigures, mode: Mode) -> float:
-    """Return what `request` takes of a GPU on the model of `card`, in GB.
-
-    Raises: InvalidRequest: the model cannot make it, whatever the memory.
-    """
-    spec = resolve(request, card)
-    return peak_gb(
-        figures,
-        Clip.of(spec),
-        mode,
-        low_vram=spec.low_vram,
-        conditioned=spec.conditioned or spec.segments > 1,
-        fast=spec.quality == "fast",
-    )
-
-
 def nearest_that_fit(
     request: VideoRequest,
     card: ModelCard,
@@ -78,7 +62,7 @@ def nearest_that_fit(
     def fits(**changed: int | bool) -> bool:
         changed_request = request.model_copy(update=changed)
         try:
-            return need_gb(changed_request, card, figures, mode) <= available_gb
+            return need_gb(figures, resolve(changed_request, card), mode) <= available_gb
         except InvalidRequest:
             return False
 

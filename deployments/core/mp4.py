@@ -5,10 +5,9 @@ is never seen under its final name is the work of `part_file`.
 """
 
 import asyncio
-import contextlib
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -137,7 +136,7 @@ class Mp4Writer:
                 f"frames are {frames.dtype} {frames.shape}, expected uint8 (T, {wanted[0]}, "
                 f"{wanted[1]}, 3)"
             )
-        await in_thread(process, self._write, process, frames)
+        await self._explained(process, _write, process, frames)
         self.num_frames += len(frames)
 
     async def finish(self) -> None:
@@ -148,7 +147,7 @@ class Mp4Writer:
         if self.num_frames == 0:
             raise EncodingFailed("there are no frames to encode")
         process = self._running()
-        await in_thread(process, self._finish, process)
+        await self._explained(process, process.finish)
         await self.abort()  # it has ended; this closes its pipes
 
     async def abort(self) -> None:
@@ -175,22 +174,18 @@ class Mp4Writer:
                 progress=lambda: _size(self._path),
             )
 
-    def _write(self, process: Ffmpeg, frames: Frames) -> None:
-        with self._explained():
-            for frame in frames:
-                process.write(memoryview(frame if frame.flags.c_contiguous else frame.copy()))
-
-    def _finish(self, process: Ffmpeg) -> None:
-        with self._explained():
-            process.finish()
-
-    @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
+    async def _explained(self, process: Ffmpeg, step: Callable[..., object], *args: object) -> None:
+        """Run a step; only of one that nobody cancelled is it an error that ffmpeg ended."""
         try:
-            yield
+            await in_thread(process, step, *args)
         except FfmpegError as error:
             settings = self._settings
             raise _explain(error, settings.width, settings.height, self.num_frames) from error
+
+
+def _write(process: Ffmpeg, frames: Frames) -> None:
+    for frame in frames:
+        process.write(memoryview(frame if frame.flags.c_contiguous else frame.copy()))
 
 
 def encode_arguments(path: Path, settings: Mp4Settings, metadata: str) -> list[str]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from deployments.core import stills
 from deployments.core.errors import JobNotReady, NotFound
 from deployments.core.events import JobView
+from deployments.core.service import JobsService
 from deployments.core.spec import VideoSpec
 
 
@@ -24,9 +25,16 @@ def finished_file(job: JobView, outputs_dir: str) -> Path:
     return Path(outputs_dir) / job.file_name
 
 
-async def first_frame(job: JobView, outputs_dir: str) -> bytes:
-    """Return the first frame as a PNG. Raises: NotFound, JobNotReady, EncodingFailed."""
-    return await stills.first_frame(_there(finished_file(job, outputs_dir)))
+async def picture(jobs: JobsService, job: JobView, outputs_dir: str) -> bytes | None:
+    """Return the picture that the video began with, a PNG; None where it began with none.
+
+    Raises: NotFound, JobNotReady, EncodingFailed.
+    """
+    if not finished_spec(job).conditioned:
+        return None
+    kept = await jobs.image(job.id)
+    # Of a version that kept no pictures there is what the video shows of it.
+    return kept or await stills.first_frame(_there(finished_file(job, outputs_dir)))
 
 
 async def last_frame(job: JobView, outputs_dir: str) -> bytes:

@@ -15,7 +15,7 @@ from deployments.core.spec import VideoRequest, request_again
 from deployments.routes.body import JSON, MULTIPART, URLENCODED, Part, read_parts
 from deployments.routes.door import Door, DoorDep
 from deployments.routes.fields import FALSE, TRUE
-from deployments.routes.finished import finished_spec, first_frame
+from deployments.routes.finished import finished_spec, picture
 from deployments.routes.form_reader import Form
 from deployments.routes.own_jobs import JobsDep
 from deployments.routes.reference import image_bytes
@@ -129,9 +129,7 @@ async def remix_video(
     form, _ = REMIX.read(parts)
     source = await jobs.get(video_id)
     spec = finished_spec(source)
-    image = await jobs.image(video_id)
-    if image is None and spec.conditioned:  # made by a version that kept no pictures
-        image = await first_frame(source, door.config.outputs_dir)
+    image = await picture(jobs, source, door.config.outputs_dir)
     wanted = request_again(form.prompt, spec)
     more = {"remixed_from": video_id, **repeat.fields(parts), **deadline(form, repeat)}
     return video_answer(await submit(door, jobs, wanted, image, **more), response)

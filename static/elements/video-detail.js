@@ -4,7 +4,7 @@ import * as api from "../api.js";
 import * as deeds from "../deeds.js";
 import { $, fromTemplate, h } from "../dom.js";
 import { drawIcons } from "../icons.js";
-import { frameOf } from "../picture.js";
+import { lastFrameOf } from "../picture.js";
 import { showPreview } from "../preview.js";
 import { asCurl, asPython, recipeOf } from "../recipe.js";
 import { unfinished, videos } from "../store.js";
@@ -177,7 +177,7 @@ class VideoDetail extends HTMLElement {
   /** @param {Video} video */
   async #goOn(video) {
     try {
-      const picture = await frameOf(api.contentUrl(video.id, "video"), "last");
+      const picture = await lastFrameOf(api.contentUrl(video.id, "video"));
       this.#tell("settings", { recipe: { ...recipeOf(video), seed: "", model: "" }, picture });
     } catch (error) {
       deeds.complain(error);

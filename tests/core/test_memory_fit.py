@@ -2,11 +2,11 @@
 
 import pytest
 
-from deployments.core.memory import MODES, PLACEMENTS, peak_gb
-from deployments.core.memory_fit import Size, nearest_that_fit, need_gb
+from deployments.core.memory import MODES, PLACEMENTS, need_gb, peak_gb
+from deployments.core.memory_fit import Size, nearest_that_fit
 from deployments.core.networks.figures import MochiFigures, OpenSoraFigures
 from deployments.core.networks.model import Clip
-from deployments.core.spec import VideoRequest
+from deployments.core.spec import VideoRequest, resolve
 from tests.published_cards import MOCHI, OPENSORA
 
 IN_TURNS, STREAMED = PLACEMENTS[-1], MODES[-1]
@@ -19,7 +19,7 @@ def request(width: int = 720, height: int = 720, num_frames: int = 160) -> Video
 def test_a_shorter_or_a_smaller_clip_is_named() -> None:
     """Mochi's transformer and the longest square clip are too much for a card of 24 GB."""
     asked, figures = request(), MochiFigures()
-    assert need_gb(asked, MOCHI, figures, IN_TURNS) > 23.5
+    assert need_gb(figures, resolve(asked, MOCHI), IN_TURNS) > 23.5
     nearest = nearest_that_fit(asked, MOCHI, figures, IN_TURNS, 23.5)
     assert nearest.num_frames is not None
     assert nearest.size is not None
@@ -33,7 +33,7 @@ def test_a_shorter_or_a_smaller_clip_is_named() -> None:
         (False, {"width": side + 8, "height": side + 8}),
     ):
         changed = asked.model_copy(update=change)
-        assert (need_gb(changed, MOCHI, figures, IN_TURNS) <= 23.5) is fits
+        assert (need_gb(figures, resolve(changed, MOCHI), IN_TURNS) <= 23.5) is fits
 
 
 def test_the_aspect_is_kept_about() -> None:
@@ -56,8 +56,9 @@ def test_fewer_frames_do_not_help_where_the_decode_is_too_large() -> None:
 def test_low_vram_is_named_where_it_is_enough() -> None:
     """Open-Sora then decodes some frames at a time."""
     asked, figures = request(768, 768, 129), OpenSoraFigures()
-    enough = need_gb(asked.model_copy(update={"low_vram": True}), OPENSORA, figures, MODES[1])
-    assert need_gb(asked, OPENSORA, figures, MODES[1]) > enough
+    spec = resolve(asked, OPENSORA)
+    enough = need_gb(figures, spec.model_copy(update={"low_vram": True}), MODES[1])
+    assert need_gb(figures, spec, MODES[1]) > enough
     nearest = nearest_that_fit(asked, OPENSORA, figures, MODES[1], enough)
     assert nearest.low_vram
     assert not nearest_that_fit(asked, OPENSORA, figures, MODES[1], 1.0).low_vram

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 from torch._dynamo.testing import CompileCounter
 
-from deployments.core.lora_header import read_header
 from deployments.core.lora_layers import lora_layers
+from deployments.core.safetensors_header import read_header
 from deployments.models.lora import Adapter, active, linears
 from deployments.models.mochi1.attention import use_trimmed_attention
 from deployments.models.weight_modes import set_weight_mode

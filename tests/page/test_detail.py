@@ -153,7 +153,7 @@ PICTURED = {"has_image": True, "prefer_backend": "opensora"}
 
 
 def test_another_seed_keeps_the_picture(studio: Studio) -> None:
-    """The server has forgotten it, but the video shows it; commands name a file of the user's."""
+    """The server keeps it; commands name a file of the user's."""
     page = opened(studio, studio.add("the waves roll in", **PICTURED))
     page.get_by_text("As a command").click()
     expect(page.locator("#sheet pre")).to_contain_text("-F input_reference=@picture.png")

@@ -119,6 +119,40 @@ def test_a_video_without_a_variant_is_the_video(api: Api) -> None:
     assert api.http.get(f"/v1/videos/{make(api)}/content").content == VIDEO
 
 
+def with_picture(api: Api) -> str:
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(file, "PNG")
+    answer = api.http.post(
+        "/v1/videos",
+        data={"prompt": "it moves", "size": "256x320"},
+        files={"input_reference": ("a.png", file.getvalue())},
+        headers=AGREED,
+    )
+    return str(answer.json()["id"])
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_the_picture_that_a_video_began_with(api: Api, clip: bytes, *, kept: bool) -> None:
+    """As it was kept; of a video that was made when pictures were not, its first frame."""
+    api.jobs.video = clip
+    source = with_picture(api)
+    if not kept:
+        api.jobs.pictures.clear()
+    answer = api.http.get(f"/v1/videos/{source}/content?variant=picture")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png")
+    if kept:
+        assert answer.content == api.jobs.images[0]
+    else:
+        with Image.open(io.BytesIO(answer.content)) as shown:
+            assert shown.getpixel((0, 0)) == pytest.approx((255, 0, 0), abs=3)
+
+
+def test_a_video_that_began_without_a_picture_has_none(api: Api) -> None:
+    """Which is a 404 of its own."""
+    answer = api.http.get(f"/v1/videos/{make(api)}/content?variant=picture")
+    assert "without a picture" in openai_error(answer, 404, "not_found")["message"]
+
+
 def test_an_unknown_variant_is_refused(api: Api) -> None:
     """By name."""
     answer = api.http.get(f"/v1/videos/{make(api)}/content?variant=gif")
@@ -205,14 +239,7 @@ def test_a_remix_of_a_picture_begins_with_it(api: Api, clip: bytes, *, kept: boo
     """With the very same pixels; of a video that was made when pictures were not kept, with its
     first frame."""
     api.jobs.video = clip
-    file = io.BytesIO()
-    Image.new("RGB", (64, 64)).save(file, "PNG")
-    source = api.http.post(
-        "/v1/videos",
-        data={"prompt": "it moves", "size": "256x320"},
-        files={"input_reference": ("a.png", file.getvalue())},
-        headers=AGREED,
-    ).json()["id"]
+    source = with_picture(api)
     if not kept:
         api.jobs.pictures.clear()
     answer = api.http.post(

@@ -9,6 +9,8 @@ from huggingface_hub import try_to_load_from_cache
 
 Network = TypeVar("Network")
 
+CONFIG = "config.json"
+
 
 def read_network(kind: type[Network], source: str, part: str) -> Network:
     """Return the network `part` of a checkpoint as `kind`, one of this package's classes.
@@ -21,14 +23,22 @@ def read_network(kind: type[Network], source: str, part: str) -> Network:
         FileNotFoundError: the checkpoint has no such part on this disk.
         ValueError: its configuration lacks a key.
     """
+    config = part_folder(source, part) / CONFIG
+    return from_config(kind, json.loads(config.read_text()))
+
+
+def part_folder(source: str, part: str) -> Path:
+    """Return the folder of one part of a checkpoint; `source` and `part` as for `read_network`.
+
+    Raises: FileNotFoundError: a hub id of which this part is not on this disk.
+    """
     folder = Path(source).expanduser()
-    path = folder / part / "config.json"
-    if not folder.is_dir():
-        cached = try_to_load_from_cache(source, f"{part}/config.json")
-        if not isinstance(cached, str):
-            raise FileNotFoundError(f"{source} is neither a folder nor downloaded: no {part}")
-        path = Path(cached)
-    return from_config(kind, json.loads(path.read_text()))
+    if folder.is_dir():
+        return folder / part
+    cached = try_to_load_from_cache(source, f"{part}/{CONFIG}")
+    if not isinstance(cached, str):
+        raise FileNotFoundError(f"{source} is neither a folder nor downloaded: no {part}")
+    return Path(cached).parent
 
 
 def from_config(kind: type[Network], config: dict[str, Any]) -> Network:

@@ -131,8 +131,9 @@ class OpenSoraFigures:
         )
 
     def lora_bytes(self, clip: Clip, itemsize: int, widest: int) -> int:
-        """Return 0: queries are turned at the peak, and no layer works then."""
-        return 0
+        """Return the most that LoRA adds to `denoise`, whichever layers it changes."""
+        visual = clip.tokens(OPENSORA_FRAMES_PER_LATENT)
+        return self.transformer.lora_bytes(visual, OPENSORA_TEXT_TOKENS, itemsize)
 
     def work(self, spec: VideoSpec) -> Work:
         """Return what there is to compute for `spec`: the passes that do not cancel."""

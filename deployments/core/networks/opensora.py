@@ -98,18 +98,22 @@ class OpenSoraTransformer:
         return blocks + single + 2 * (visual_ends + text_ends + once)
 
     def activation_bytes(self, visual_tokens: int, text_tokens: int, itemsize: int) -> int:
-        """Return the peak of one pass: in the rotation of the queries of a single block.
+        """Return the peak of one pass: in the end of a single block.
 
         Alive are the block's input in two parts and joined, its normalised form, the activated
-        feed forward layer, values, queries and keys, half of the rotation in the weights' dtype;
-        the rotation itself, of three tensors in float32; sine and cosine, and the network's input.
+        feed forward layer, attention's output, the two joined, the last projection of that before
+        and after its gate; sine and cosine, and the network's input.
         """
         width, tokens = self.width, visual_tokens + text_tokens
-        in_dtype = itemsize * (7 + MLP_RATIO) * width
-        rotation = FLOAT32 * 3 * width
+        in_dtype = itemsize * (7 + 2 * MLP_RATIO) * width
         tables = FLOAT32 * 2 * self.attention_head_dim
         # Both conditions, with and without images, are kept.
         inputs = itemsize * (self.in_channels + 2 * self.cond_channels)
         latents = LATENTS_HELD * FLOAT32 * self.in_channels
         text = itemsize * 2 * self.joint_attention_dim * text_tokens
-        return tokens * (in_dtype + rotation + tables) + visual_tokens * (inputs + latents) + text
+        return tokens * (in_dtype + tables) + visual_tokens * (inputs + latents) + text
+
+    def lora_bytes(self, visual_tokens: int, text_tokens: int, itemsize: int) -> int:
+        """Return what LoRA in the last projection of a single block adds to that peak: its part of
+        the result lies beside the layer's own. In other layers it adds less, or nothing."""
+        return itemsize * self.width * (visual_tokens + text_tokens)

@@ -15,6 +15,8 @@ from diffusers.models.attention_dispatch import AttentionBackendName, dispatch_a
 from diffusers.models.attention_processor import MochiAttention
 from diffusers.models.transformers.transformer_mochi import MochiRoPE
 
+from deployments.models.rotary import rotate
+
 
 class TrimmedAttnProcessor:
     """Joint attention of video and prompt tokens, none of which is padding.
@@ -69,24 +71,6 @@ class TrimmedAttnProcessor:
         video = attn.to_out[1](attn.to_out[0](video))
         # The last layer's prompt tokens are not read any more.
         return video, prompt if attn.context_pre_only else attn.to_add_out(prompt)
-
-
-def rotate(heads: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
-    """Turn each pair of neighbouring channels by its angle, computed in float32.
-
-    Args:
-        heads: (B, N, heads, head_dim).
-        table: (N, heads, head_dim / 2, 2), float32: cosine and sine.
-    """
-    pairs = heads.float().unflatten(-1, (-1, 2))
-    if torch.compiler.is_compiling():
-        # torch's compiler makes one kernel of this, and has none for complex numbers.
-        (even, odd), (cos, sin) = pairs.unbind(-1), table.unbind(-1)
-        turned = torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1)
-    else:
-        # The same product, in one pass over memory instead of seven.
-        turned = torch.view_as_real(torch.view_as_complex(pairs) * torch.view_as_complex(table))
-    return turned.flatten(-2).to(heads.dtype)
 
 
 class ClipRoPE(MochiRoPE):

@@ -11,6 +11,7 @@ from diffusers import AutoencoderKLHunyuanVideo
 from transformers import CLIPTextModel, PreTrainedTokenizerBase, T5EncoderModel
 
 from deployments.models.loading import Family
+from deployments.models.opensora.attention import use_joint_attention
 from deployments.models.opensora.transformer_opensora import OpenSoraTransformer3DModel
 from deployments.models.weight_modes import WeightMode
 
@@ -45,7 +46,9 @@ def load(
 
     The authors run everything in bfloat16 (hpcaitech/Open-Sora@7ad6a96).
     """
-    return OpenSoraParts(**OPENSORA.load(source, device, on_cpu, weights))
+    parts = OpenSoraParts(**OPENSORA.load(source, device, on_cpu, weights))
+    use_joint_attention(parts.transformer)
+    return parts
 
 
 def verify(folder: Path) -> None:
