@@ -1,5 +1,6 @@
 """Fixtures that several rooms share."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,6 +8,11 @@ import pytest
 
 if TYPE_CHECKING:
     from diffusers import MochiPipeline
+
+# Workers of pytest-xdist share the cores: with a thread for each core in each of them a small
+# network takes up to ten times as long. Before anything imports torch.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.e2e.graph import Graph, free_port, launched, write_config
 from tests.event_stream import Stream
 
@@ -21,6 +23,7 @@ def until_told(stream: Stream, job_id: str, **wanted: Any) -> None:
     Graph.wait(matches, bool, 90)
 
 
+@pytest.mark.system
 def test_a_restart_loses_no_event_and_an_open_stream_does_not_hold_it_up(tmp_path: Path) -> None:
     """Ctrl-C takes less than 20 s while a page listens; when that comes back it is told how its job
     went on, and the bar has not gone back."""

@@ -27,6 +27,7 @@ def one_gpu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Graph, P
             yield graph, folder / "trace"
 
 
+@pytest.mark.system
 class TestOneGpu:
     def test_two_models_at_half_a_gpu_share_it(self, one_gpu: tuple[Graph, Path]) -> None:
         """Both see GPU 0. `test_graph` starts two such models in a cluster without any: there they

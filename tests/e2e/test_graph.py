@@ -47,8 +47,9 @@ def receiver() -> Iterator[Receiver]:
 @pytest.fixture(scope="module")
 def graph(folder: Path, receiver: Receiver) -> Iterator[Graph]:
     (folder / "loras").mkdir()
-    mochi = ModelConfig(name="mochi", loras_dir=str(folder / "loras"))
-    models = (mochi, ModelConfig(name="opensora"), painter())
+    # A thread each: other tests run beside these.
+    mochi = ModelConfig(name="mochi", cpu_threads=1, loras_dir=str(folder / "loras"))
+    models = (mochi, ModelConfig(name="opensora", cpu_threads=1), painter())
     webhook = WebhookConfig(url=receiver.url, secret=SECRET, allow_private=True)
     config = configure(folder, *models, webhooks=(webhook,))
     with cluster(num_cpus=4), serving(config, logs=folder / "logs") as running:
