@@ -5,6 +5,8 @@ CONFIG ?= config/serve.yaml
 # Where pip looks for torch besides PyPI; a machine without a GPU may name a CPU index here.
 TORCH_INDEX ?=
 MODEL ?= mochi
+# A file each at a time, those that start clusters first: much of the tests is waiting.
+BY_FILE := --dist loadfile --no-loadscope-reorder
 
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -33,12 +35,11 @@ $(STAMP): pyproject.toml constraints.txt
 serve: $(STAMP)
 	@exec $(BIN)/python -m deployments.launch --config $(CONFIG) --port $(PORT)
 
-# A file each at a time, those that start clusters first: much of it is waiting for them.
 test: check
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -q -n 3 $(BY_FILE)
 
 test-system: $(STAMP) $(CLIENTS)
-	$(BIN)/python -m pytest -q -m system
+	$(BIN)/python -m pytest -q -n 2 $(BY_FILE) -m system
 
 # The official clients, each version in a virtual environment of its own.
 .ci-venvs/openai-%/.installed:

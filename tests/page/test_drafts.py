@@ -55,7 +55,7 @@ def test_a_locked_seed_is_the_first_draft(studio: Studio) -> None:
 
 
 def test_the_picture_of_the_drafts_is_that_of_the_finished_one(studio: Studio) -> None:
-    """Also after a reload, when each draft begins with it."""
+    """Also after a reload, when the server has it, pixel by pixel."""
     page = studio.open()
     studio.fill()
     choose(page, picture(512, 512))
@@ -66,9 +66,11 @@ def test_the_picture_of_the_drafts_is_that_of_the_finished_one(studio: Studio) -
     page.reload()
     page.get_by_role("button", name="Make in full").first.click()
     expect(page.locator(".board li").first).to_contain_text("In full")
-    data = studio.jobs.images[-1]
-    assert data is not None
-    assert Image.open(io.BytesIO(data)).size == (256, 256)
+    first, last = studio.jobs.images[0], studio.jobs.images[-1]
+    assert first is not None
+    assert last is not None
+    with Image.open(io.BytesIO(first)) as sent, Image.open(io.BytesIO(last)) as kept:
+        assert (kept.size, kept.tobytes()) == (sent.size, sent.tobytes())
 
 
 def test_without_drafts_the_view_explains_itself(studio: Studio) -> None:
