@@ -5,14 +5,14 @@ was compiled for the first. Shapes are symbols in it, so that it serves clips an
 size; see `warm_up` of each family for the few that are apart.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
 from torch._dynamo.exc import TorchDynamoException
 
-BLOCK_LISTS = ("transformer_blocks", "single_transformer_blocks")
+from deployments.models.blocks import blocks_of
+
 BACKEND = "inductor"
 # Variants of one block: kinds of it, no prompt, a single frame, other strides. torch's limit is 8.
 RECOMPILE_LIMIT = 64
@@ -33,7 +33,7 @@ def compile_blocks(transformer: Any, warm_up: Callable[[], None]) -> None:
     """
     # In this process: workers of the compiler would outlive its death, and hold memory idly.
     torch._inductor.config.compile_threads = 1
-    plain = [(block, block.forward) for block in _blocks(transformer)]
+    plain = [(block, block.forward) for block in blocks_of(transformer)]
     for block, forward in plain:
         block.forward = torch.compile(
             forward, backend=BACKEND, dynamic=True, recompile_limit=RECOMPILE_LIMIT
@@ -53,8 +53,3 @@ def _gist(error: Exception) -> str:
     """Return the first sentence of torch's account, which goes on for pages."""
     first, *_ = str(error).strip().splitlines()
     return first if first.endswith(".") else f"{first}."
-
-
-def _blocks(transformer: Any) -> Iterator[nn.Module]:
-    for name in BLOCK_LISTS:
-        yield from getattr(transformer, name, ())

@@ -26,9 +26,9 @@ from diffusers.hooks._helpers import TransformerBlockRegistry
 from diffusers.hooks.hooks import BaseState, StateManager
 from torch import nn
 
+from deployments.models.blocks import BLOCK_LISTS
+
 NAME = "step_cache"
-# The lists of blocks of both model families, in the order in which they run.
-BLOCK_LISTS = ("transformer_blocks", "single_transformer_blocks")
 
 
 class _Branch(BaseState):

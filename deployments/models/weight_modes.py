@@ -9,18 +9,18 @@
 The last three change what the network computes, a little. None can be undone.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
+from deployments.models.blocks import blocks_of
 from deployments.models.quantised import Int8Linear, Nf4Linear
 from deployments.models.streaming import is_streamed, rest, stream
 
 WeightMode = Literal["resident", "streamed", "fp8", "int8", "nf4"]
 Quantised = type[Int8Linear] | type[Nf4Linear]
-BLOCK_LISTS = ("transformer_blocks", "single_transformer_blocks")
 
 
 def set_weight_mode(
@@ -31,7 +31,7 @@ def set_weight_mode(
     Needs no memory beside the weights but that of some copies of one layer.
 
     Args:
-        transformer: of diffusers, its blocks in `BLOCK_LISTS`.
+        transformer: of diffusers, its blocks in `blocks.BLOCK_LISTS`.
         device: where it is to compute.
         page_locked: see `stream`.
     """
@@ -65,15 +65,10 @@ def _replace_linears(transformer: Any, kind: Callable[[str], Quantised], device:
 
     Each visits `device` for it: a CPU needs minutes for all of them, a GPU seconds.
     """
-    for block in _blocks(transformer):
+    for block in blocks_of(transformer):
         names = [name for name, layer in block.named_modules() if isinstance(layer, nn.Linear)]
         for name in names:
             layer, parent = block.get_submodule(name), name.rpartition(".")[0]
             home = layer.weight.device
             quantised = kind(name).of(layer.to(device)).to(home)
             setattr(block.get_submodule(parent), name.rpartition(".")[2], quantised)
-
-
-def _blocks(transformer: Any) -> Iterator[nn.Module]:
-    for name in BLOCK_LISTS:
-        yield from getattr(transformer, name, ())
