@@ -156,6 +156,7 @@ def test_the_longest_clip_is_joined_without_a_seam(graph: Graph, folder: Path) -
     assert moved[159:162].min() > 0
 
 
+@pytest.mark.system
 def test_the_same_seed_gives_the_same_bytes(graph: Graph) -> None:
     """Also when the model was stopped in the middle of another job, and in a new process."""
     first = graph.generate(prefer_backend="mochi")
@@ -290,6 +291,7 @@ def test_a_job_goes_on_while_the_service_is_put_together_again(graph: Graph, par
     assert (job["status"], job["attempts"]) == ("completed", 1), job
 
 
+@pytest.mark.system
 def test_a_killed_jobs_replica_loses_nothing(graph: Graph) -> None:
     """Running, waiting, and with a client that waits for the answer: all complete."""
     graph.until_ready(3)
