@@ -115,11 +115,14 @@ class Jobs:
     async def list_jobs(self, query: JobQuery) -> JobPage:
         """Return the jobs that follow the job `query.after`, or the first ones."""
         one_more = query.model_copy(update={"limit": query.limit + 1})
+        # Asked for first: a change in between is told twice, not lost.
+        last_change = await self._db(self._store.last_change)
         found = await self._db(self._store.page, one_more)
         if found is None:
             raise InvalidRequest("after", f"there is no video {query.after!r}")
         views = await self._views.views(found[: query.limit])
-        return JobPage(jobs=tuple(views), has_more=len(found) > query.limit)
+        has_more = len(found) > query.limit
+        return JobPage(jobs=tuple(views), has_more=has_more, last_change=last_change)
 
     async def wait(self, job_id: str, timeout_s: float) -> JobView:
         """Return the job when it is done, or as it is after `timeout_s`, at most two seconds."""

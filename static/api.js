@@ -22,7 +22,7 @@ import { keep, kept } from "./dom.js";
  *   error: {code: string, message: string} | null, seconds_left?: number | null,
  *   stalled?: boolean, heartbeat_at?: number | null, pinned?: boolean}} Video
  * @typedef {{id: string, step: number, picture: string}} Preview `picture` is a data URL
- * @typedef {{data: Video[], last_id: string | null, has_more: boolean}} Page
+ * @typedef {{data: Video[], last_id: string | null, has_more: boolean, last_event_id: string}} Page
  * @typedef {{seconds_to_make: number | null, peak_gb: number | null, available_gb: number | null,
  *   fits: boolean | null, nearest: {low_vram: boolean, num_frames: number | null,
  *   size: {width: number, height: number} | null, message: string} | null}} Estimate
@@ -191,7 +191,9 @@ export class Feed extends EventTarget {
   #last = "";
   #tries = 0;
 
-  open() {
+  /** @param {string} [after] go on from there, as a list says; else from where it was */
+  open(after) {
+    this.#last = after || this.#last;
     this.#source?.close();
     const from = this.#last && `?after=${encodeURIComponent(this.#last)}`;
     const source = new EventSource(`/v1/events${from}`);

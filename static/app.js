@@ -169,12 +169,15 @@ $(document, "#theme").addEventListener("click", () => {
   showScheme();
 });
 
-function begin() {
+async function begin() {
   states = "";
-  feed.open();
   look();
-  wall.reload();
   go();
+  // The stream goes on from where the wall ends: opened beside it, it could miss what happens
+  // between the two. Without a wall everything is made good when the stream is there.
+  const upTo = await wall.reload();
+  away = upTo === "";
+  feed.open(upTo);
 }
 
 addEventListener("hashchange", () => {

@@ -166,7 +166,10 @@ class ScriptedJobs:
                 raise InvalidRequest("after", f"there is no video {query.after!r}")
             ids = ids[ids.index(query.after) + 1 :]
         found = [job for job in map(self.jobs.__getitem__, ids) if _matches(job, query)]
-        return JobPage(jobs=tuple(found[: query.limit]), has_more=len(found) > query.limit)
+        has_more = len(found) > query.limit
+        return JobPage(
+            jobs=tuple(found[: query.limit]), has_more=has_more, last_change=self.last_change
+        )
 
     async def wait(self, job_id: str, timeout_s: float) -> JobView:
         deadline = time.monotonic() + timeout_s

@@ -355,6 +355,7 @@ def test_the_jobs_are_listed_with_their_places(tmp_path: Path) -> None:
             assert [job.id for job in page.jobs] == [ids[2], ids[1]]
             assert [job.queue_position for job in page.jobs] == [2, 1]
             assert page.has_more
+            assert page.last_change == (await jobs.changes(None, 0)).last
             page = await jobs.list_jobs(JobQuery(after=ids[1], limit=2))
             assert ([job.id for job in page.jobs], page.has_more) == ([ids[0]], False)
             with pytest.raises(InvalidRequest, match="after: there is no video 'never'"):

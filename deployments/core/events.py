@@ -282,10 +282,17 @@ class Changes(Frozen):
 
 
 class JobPage(Frozen):
-    """Some of all jobs; `has_more` when others follow."""
+    """Some of all jobs.
+
+    Attributes:
+        has_more: whether others follow.
+        last_change: the number of a change up to which this is complete: what comes after it may
+            not be in here.
+    """
 
     jobs: tuple[JobView, ...]
     has_more: bool
+    last_change: int
 
 
 @dataclass(frozen=True)

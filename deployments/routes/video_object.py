@@ -120,6 +120,10 @@ class VideoList(BaseModel):
     first_id: str | None = Field(examples=["video_5f0c3a9e8d7b6a5c4f3e2d1c"])
     last_id: str | None = Field(examples=["video_5f0c3a9e8d7b6a5c4f3e2d1c"])
     has_more: bool = Field(description="Whether others follow.")
+    last_event_id: str = Field(
+        description="`/v1/events` with this as `after` goes on from here: nothing is missed.",
+        examples=["17"],
+    )
 
 
 class DeletedVideo(BaseModel):
@@ -208,4 +212,5 @@ def video_list(page: JobPage) -> VideoList:
         first_id=videos[0].id if videos else None,
         last_id=videos[-1].id if videos else None,
         has_more=page.has_more,
+        last_event_id=str(page.last_change),
     )

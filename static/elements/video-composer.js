@@ -64,6 +64,7 @@ class VideoComposer extends HTMLElement {
     $(this, "#quality-field").hidden = qualities.length < 2;
     $(this, "model-field").setModels(models);
     this.#changed();
+    this.dispatchEvent(new Event("known"));
   }
 
   /**
@@ -141,15 +142,25 @@ class VideoComposer extends HTMLElement {
 
   /** @param {() => Promise<void>} begin */
   async #send(begin) {
-    if (this.#sending || !this.#check()) return;
+    if (this.#sending) return;
     this.#busy(true);
     try {
+      await this.#known();
+      if (!this.#check()) return;
       await begin();
       this.unfold(false);
     } catch (error) {
       this.#refuse(error);
+    } finally {
+      this.#busy(false);
     }
-    this.#busy(false);
+  }
+
+  /** Who presses the button before the models are known waits for them. */
+  async #known() {
+    if (this.#models.length) return;
+    setText($(this, "#outlook"), "Waiting for the service to say what it can make.");
+    await new Promise((known) => this.addEventListener("known", known, { once: true }));
   }
 
   /** @returns {Map<string, string>} */
@@ -224,7 +235,6 @@ class VideoComposer extends HTMLElement {
 
   /** Check everything; returns whether it may be sent, and moves to the first fault. */
   #check() {
-    if (!this.#models.length) return false;
     const found = this.#problems();
     for (const [field, sentence] of found) this.#say(field, sentence);
     const [first] = found.keys();

@@ -219,7 +219,8 @@ class VideoDetail extends HTMLElement {
 
   /** @param {Promise<Video | null>} request back to the wall, where the new one is */
   async #after(request) {
-    if (await request) location.hash = "#/";
+    const here = location.hash;
+    if ((await request) && location.hash === here) location.hash = "#/";
   }
 
   /**

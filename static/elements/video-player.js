@@ -18,6 +18,7 @@ class VideoPlayer extends HTMLElement {
   #fps = 24;
   #frames = 1;
   #scrubbing = false;
+  #loops = true;
 
   /** @param {Video[]} list one or two finished videos */
   show(list) {
@@ -26,7 +27,6 @@ class VideoPlayer extends HTMLElement {
     this.#frames = longest.num_frames;
     this.#clips = list.map((video) => clipOf(video));
     this.#leader = this.#clips[list.indexOf(longest)];
-    this.#leader.loop = true;
     const clips = this.#clips.map((clip, index) => h("div", { class: "clip" }, clip, caption(list, index)));
     this.replaceChildren(h("div", { class: "clips" }, ...clips), this.#bar());
     drawIcons(this);
@@ -34,8 +34,12 @@ class VideoPlayer extends HTMLElement {
       clip.addEventListener("click", () => this.toggle());
       clip.addEventListener("error", () => this.#failed());
     }
-    this.#leader.addEventListener("play", () => this.#follow());
-    this.#leader.addEventListener("pause", () => this.#follow());
+    for (const type of ["play", "pause"]) {
+      this.#leader.addEventListener(type, () => {
+        this.#applyLoop();
+        this.#follow();
+      });
+    }
     this.#leader.addEventListener("seeked", () => this.#follow());
     if (!still.matches) this.toggle();
     this.#watch();
@@ -51,6 +55,11 @@ class VideoPlayer extends HTMLElement {
   step(frames) {
     this.#leader.pause();
     this.#seek(Math.min(this.#frames - 1, Math.max(0, this.#frame + frames)));
+  }
+
+  /** Chromium takes a clip that loops from its last frame to its first also while it is paused. */
+  #applyLoop() {
+    this.#leader.loop = this.#loops && !this.#leader.paused;
   }
 
   get #frame() {
@@ -81,8 +90,9 @@ class VideoPlayer extends HTMLElement {
     scrub.addEventListener("pointerdown", () => (this.#scrubbing = true));
     scrub.addEventListener("pointerup", () => (this.#scrubbing = false));
     const loop = button("loop", "Loop", () => {
-      this.#leader.loop = !this.#leader.loop;
-      loop.setAttribute("aria-pressed", String(this.#leader.loop));
+      this.#loops = !this.#loops;
+      this.#applyLoop();
+      loop.setAttribute("aria-pressed", String(this.#loops));
     });
     loop.setAttribute("aria-pressed", "true");
     return h(

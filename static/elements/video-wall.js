@@ -74,13 +74,16 @@ class VideoWall extends HTMLElement {
     return [...$(this, ".tiles").children].map((tile) => tile.dataset.id);
   }
 
-  /** Fetch the wall anew from its first page. */
+  /**
+   * Fetch the wall anew from its first page.
+   * @returns {Promise<string>} the event up to which it is complete; "" when it did not come
+   */
   async reload() {
     this.#turn += 1;
     this.#loading = false;
     this.#after = "";
     this.#hasMore = true;
-    await this.#load(true);
+    return this.#load(true);
   }
 
   get #query() {
@@ -91,20 +94,23 @@ class VideoWall extends HTMLElement {
     };
   }
 
-  /** @param {boolean} [fresh] whether this page replaces what is there */
+  /**
+   * @param {boolean} [fresh] whether this page replaces what is there
+   * @returns {Promise<string>} as `reload`
+   */
   async #load(fresh = false) {
-    if (this.#loading || !this.#hasMore) return;
+    if (this.#loading || !this.#hasMore) return "";
     const turn = this.#turn;
-    let loaded = false;
+    let upTo = "";
     this.#loading = true;
     try {
       const asOf = performance.now();
       const page = await api.list({ ...this.#query, after: this.#after, limit: PAGE });
-      if (turn !== this.#turn) return;
+      if (turn !== this.#turn) return "";
       if (fresh) this.#clear(new Set(page.data.map((video) => video.id)));
       this.#after = page.last_id ?? "";
       this.#hasMore = page.has_more;
-      loaded = true;
+      upTo = page.last_event_id;
       for (const video of page.data) {
         this.#ranks.set(video.id, (this.#lowest += 1));
         videos.put(video, asOf);
@@ -121,7 +127,8 @@ class VideoWall extends HTMLElement {
     this.#showEnd();
     // The observer tells of changes only: on a tall screen the end may still be in sight.
     const more = $(this, ".more").getBoundingClientRect();
-    if (turn === this.#turn && loaded && more.height && more.top < innerHeight + AHEAD) this.#load();
+    if (turn === this.#turn && upTo && more.height && more.top < innerHeight + AHEAD) this.#load();
+    return upTo;
   }
 
   /** Take in what is new, when the news did not come through; what is there stays where it is. */

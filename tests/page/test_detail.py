@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.page.conftest import Studio
 from tests.page.films import Film
@@ -147,6 +147,20 @@ def test_the_same_again_and_another_seed(studio: Studio) -> None:
     assert varied.seed != 42
     same_but_seed = {"seed", "prefer_backend", "num_inference_steps"}
     assert varied.model_dump(exclude=same_but_seed) == first.model_dump(exclude=same_but_seed)
+
+
+def test_who_has_gone_elsewhere_is_left_there(studio: Studio) -> None:
+    """When the answer to a button comes late."""
+    first, second = studio.add("a blue square"), studio.add("a green ball")
+    page = opened(studio, first)
+    held: list[Route] = []
+    page.route("**/remix", lambda route: held.append(route))
+    page.get_by_role("button", name="Same again").click()
+    page.goto(f"{studio.url}/#/videos/{second}")
+    expect(studio.sheet).to_contain_text("a green ball")
+    held[0].continue_()
+    expect(page.locator("#announcer")).to_have_text("Begun.")
+    expect(studio.sheet).to_be_visible()
 
 
 PICTURED = {"has_image": True, "prefer_backend": "opensora"}

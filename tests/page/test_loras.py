@@ -56,6 +56,7 @@ def test_a_video_has_the_chosen_files_and_strengths(studio: Studio) -> None:
     page.get_by_role("button", name="Python").click()
     expect(page.locator("#sheet pre")).to_contain_text('"loras": "ink:0.8, paper:1"')
     page.get_by_role("button", name="Same again").click()
+    expect(studio.sheet).to_be_hidden()
     expect(studio.making).to_have_count(1)
     page.goto(f"{studio.url}/#/videos/{job_id}")
     page.get_by_role("button", name="Another seed").click()

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from deployments.core.errors import InvalidRequest, QueueFull
 from tests.page.conftest import Studio
@@ -31,6 +31,20 @@ def make_button(page: Page) -> Locator:
 def press(page: Page) -> None:
     """Press the button, also where it says that it will not work."""
     make_button(page).click(force=True)
+
+
+def test_who_presses_before_the_models_are_known_is_not_ignored(studio: Studio) -> None:
+    """The page says what it waits for, and sends the form then."""
+    page, held = studio.page, list[Route]()
+    page.route("**/v1/models", lambda route: held.append(route))
+    page.goto(studio.url)
+    studio.fill()
+    make_button(page).click()
+    expect(page.locator("#outlook")).to_contain_text("Waiting for the service to say")
+    expect(page.get_by_role("button", name="Sending …")).to_be_visible()
+    held[0].continue_()
+    expect(studio.making).to_have_count(1)
+    expect(make_button(page)).to_be_visible()
 
 
 def test_everything_in_the_form_reaches_the_service(studio: Studio) -> None:

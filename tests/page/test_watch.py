@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 
 from tests.e2e.graph import free_port
 from tests.page.conftest import Studio, served, watch
@@ -140,6 +140,21 @@ def test_reloads_and_other_tabs_show_the_same(studio: Studio) -> None:
     studio.jobs.finish(second)
     expect(other.locator(".tile")).to_have_count(2)
     expect(studio.tiles).to_have_count(2)
+
+
+def test_what_ends_while_the_page_is_loading_is_seen(studio: Studio) -> None:
+    """Between the answer of the list and the stream of events."""
+    job_id = studio.add(done=False)
+
+    def end_behind_it(route: Route) -> None:
+        answer = route.fetch()
+        studio.jobs.finish(job_id)
+        route.fulfill(response=answer)
+
+    studio.page.route("**/v1/videos?*", end_behind_it, times=1)
+    studio.open()
+    expect(studio.tiles).to_have_count(1)
+    expect(studio.making).to_have_count(0)
 
 
 def test_a_video_in_the_making_has_an_address(studio: Studio) -> None:

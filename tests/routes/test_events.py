@@ -111,6 +111,18 @@ def test_a_client_that_comes_back_is_told_what_it_missed(service: Service, by: s
         assert stream.until(3)[2]["data"]["progress"] == 41
 
 
+def test_a_list_says_from_where_to_follow(service: Service) -> None:
+    """Nothing that happens between the answer and the stream is missed, whatever page it was."""
+    first = service.submit()
+    service.submit()
+    page = service.http.get("/v1/videos", params={"limit": 1}).json()
+    service.jobs.finish(first)
+    stream = service.stream(f"/v1/events?after={page['last_event_id']}")
+    with stream.reading():
+        (event,) = stream.until(1)
+    assert (event["data"]["id"], event["data"]["status"]) == (first, "completed")
+
+
 def test_a_number_that_never_was_stands_for_the_present(service: Service) -> None:
     """The job table is another one, and a client knows numbers of the old one."""
     video = service.submit()
