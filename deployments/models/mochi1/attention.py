@@ -11,23 +11,19 @@ from contextlib import contextmanager
 
 import torch
 from diffusers import MochiTransformer3DModel
-from diffusers.models.attention_dispatch import AttentionBackendName, dispatch_attention_fn
 from diffusers.models.attention_processor import MochiAttention
 from diffusers.models.transformers.transformer_mochi import MochiRoPE
 
+from deployments.models.joint_attention import JointAttention, prompt_heads, video_heads
 from deployments.models.rotary import rotate
 
 
-class TrimmedAttnProcessor:
+class TrimmedAttnProcessor(JointAttention):
     """Joint attention of video and prompt tokens, none of which is padding.
 
     The arithmetic is that of diffusers 0.42.1 attention_processor.py (MochiAttnProcessor2_0). It
     does not read the mask: all prompts of a batch have one length. Goes with `ClipRoPE`.
     """
-
-    # Set by `set_attention_backend` and `enable_parallelism` of diffusers.
-    _attention_backend: AttentionBackendName | None = None
-    _parallel_config = None
 
     def __call__(
         self,
@@ -46,27 +42,16 @@ class TrimmedAttnProcessor:
             attention_mask: not read.
             image_rotary_emb: (N, heads, head_dim / 2, 2), float32, from `ClipRoPE`.
         """
-        heads = (attn.heads, -1)
-        query = attn.norm_q(attn.to_q(hidden_states).unflatten(2, heads))
-        key = attn.norm_k(attn.to_k(hidden_states).unflatten(2, heads))
-        value = attn.to_v(hidden_states).unflatten(2, heads)
+        query, key, value = video_heads(attn, hidden_states)
         query, key = rotate(query, image_rotary_emb), rotate(key, image_rotary_emb)
         num_prompt_tokens = encoder_hidden_states.shape[1]
         # Without a prompt there is nothing to join, and three copies are saved.
         if num_prompt_tokens:
-            prompt_query = attn.add_q_proj(encoder_hidden_states).unflatten(2, heads)
-            prompt_key = attn.add_k_proj(encoder_hidden_states).unflatten(2, heads)
-            prompt_value = attn.add_v_proj(encoder_hidden_states).unflatten(2, heads)
-            query = torch.cat([query, attn.norm_added_q(prompt_query)], dim=1)
-            key = torch.cat([key, attn.norm_added_k(prompt_key)], dim=1)
-            value = torch.cat([value, prompt_value], dim=1)
-        joint = dispatch_attention_fn(
-            query,
-            key,
-            value,
-            backend=self._attention_backend,
-            parallel_config=self._parallel_config,
-        ).flatten(2, 3)
+            of_prompt = prompt_heads(attn, encoder_hidden_states)
+            query = torch.cat([query, of_prompt[0]], dim=1)
+            key = torch.cat([key, of_prompt[1]], dim=1)
+            value = torch.cat([value, of_prompt[2]], dim=1)
+        joint = self.attend(query, key, value)
         video, prompt = joint.split_with_sizes((hidden_states.shape[1], num_prompt_tokens), dim=1)
         video = attn.to_out[1](attn.to_out[0](video))
         # The last layer's prompt tokens are not read any more.

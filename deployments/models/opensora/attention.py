@@ -1,23 +1,19 @@
 """Open-Sora's attention: that of FLUX.1's blocks, with queries and keys turned in less memory."""
 
 import torch
-from diffusers.models.attention_dispatch import AttentionBackendName, dispatch_attention_fn
 from diffusers.models.transformers.transformer_flux import FluxAttention
 
+from deployments.models.joint_attention import JointAttention, prompt_heads, video_heads
 from deployments.models.opensora.transformer_opensora import OpenSoraTransformer3DModel
 from deployments.models.rotary import rotate
 
 
-class JointAttnProcessor:
+class JointAttnProcessor(JointAttention):
     """Joint attention of prompt and video tokens.
 
     The results are those of diffusers 0.42.1 transformer_flux.py (FluxAttnProcessor), whose
     rotation passes over memory seven times and holds three tensors in float32.
     """
-
-    # Set by `set_attention_backend` and `enable_parallelism` of diffusers.
-    _attention_backend: AttentionBackendName | None = None
-    _parallel_config = None
 
     def __call__(
         self,
@@ -37,28 +33,17 @@ class JointAttnProcessor:
             image_rotary_emb: cosine and sine of all tokens, the prompt's first, (n + N, head_dim)
                 each, two neighbours alike.
         """
-        heads = (attn.heads, -1)
-        query = attn.norm_q(attn.to_q(hidden_states).unflatten(2, heads))
-        key = attn.norm_k(attn.to_k(hidden_states).unflatten(2, heads))
-        value = attn.to_v(hidden_states).unflatten(2, heads)
+        query, key, value = video_heads(attn, hidden_states)
         if encoder_hidden_states is not None:
-            prompt_query = attn.add_q_proj(encoder_hidden_states).unflatten(2, heads)
-            prompt_key = attn.add_k_proj(encoder_hidden_states).unflatten(2, heads)
-            prompt_value = attn.add_v_proj(encoder_hidden_states).unflatten(2, heads)
-            query = torch.cat([attn.norm_added_q(prompt_query), query], dim=1)
-            key = torch.cat([attn.norm_added_k(prompt_key), key], dim=1)
-            value = torch.cat([prompt_value, value], dim=1)
+            of_prompt = prompt_heads(attn, encoder_hidden_states)
+            query = torch.cat([of_prompt[0], query], dim=1)
+            key = torch.cat([of_prompt[1], key], dim=1)
+            value = torch.cat([of_prompt[2], value], dim=1)
         table = torch.stack([half[:, None, ::2] for half in image_rotary_emb], dim=-1)
         # One after the other, so that only one of them is there twice.
         query = rotate(query, table)
         key = rotate(key, table)
-        joint: torch.Tensor = dispatch_attention_fn(
-            query,
-            key,
-            value,
-            backend=self._attention_backend,
-            parallel_config=self._parallel_config,
-        ).flatten(2, 3)
+        joint = self.attend(query, key, value)
         if encoder_hidden_states is None:
             return joint
         sizes = (encoder_hidden_states.shape[1], hidden_states.shape[1])

@@ -81,7 +81,7 @@ def test_the_back_end_is_the_one_that_was_set(
         used.append(backend)
         return query
 
-    monkeypatch.setattr("deployments.models.mochi1.attention.dispatch_attention_fn", watched)
+    monkeypatch.setattr("deployments.models.joint_attention.dispatch_attention_fn", watched)
     last(transformer)
     assert set(used) == {AttentionBackendName._NATIVE_MATH}
     transformer.reset_attention_backend()

@@ -40,7 +40,7 @@ def test_the_back_end_is_the_one_that_was_set(
         used.append(backend)
         return query
 
-    monkeypatch.setattr("deployments.models.opensora.attention.dispatch_attention_fn", watched)
+    monkeypatch.setattr("deployments.models.joint_attention.dispatch_attention_fn", watched)
     transformer.set_attention_backend("_native_math")
     run(transformer)
     assert set(used) == {AttentionBackendName._NATIVE_MATH}
