@@ -17,13 +17,13 @@ from pathlib import Path
 
 from deployments import metrics
 from deployments.core import mp4, outputs
+from deployments.core.clip_pictures import ClipPictures
 from deployments.core.errors import EncodingFailed
 from deployments.core.events import EncodedVideo, EncodeOrder, Frames
 from deployments.core.ffmpeg import STUCK_AFTER_S
 from deployments.core.log import following, logger
 from deployments.core.mp4_boxes import Mp4Info
 from deployments.core.part_file import PartFile
-from deployments.core.previews import Previews
 
 FrameSource = AsyncIterable[Awaitable[Frames]]
 """References in the order of the clip, as they come; each gives uint8 (T, H, W, 3)."""
@@ -79,7 +79,7 @@ class Encoder:
             preset=order.preset,
             comment=order.comment,
         )
-        previews = Previews(order.width, order.height, order.num_frames)
+        pictures = ClipPictures(order.width, order.height, order.num_frames)
         # Entering and leaving take a few system calls, too short to need a thread.
         with PartFile(final) as part:
             # ffmpeg inherits the lock: the file counts as written to until both of us are gone.
@@ -90,11 +90,11 @@ class Encoder:
                     frames = await ref
                     async with self._turns:
                         await writer.write(frames)
-                        await asyncio.to_thread(previews.look, frames)
+                        await asyncio.to_thread(pictures.look, frames)
                 async with self._turns:
                     await writer.finish()
             info = await self._verify(order, part.path)
-            if not await _publish(part, final, previews):
+            if not await _publish(part, final, pictures):
                 # Another replica was given the same order and was faster.
                 info = await self._verify(order, final)
         return info
@@ -112,9 +112,9 @@ class Encoder:
             )
 
 
-async def _publish(part: PartFile, final: Path, previews: Previews) -> bool:
+async def _publish(part: PartFile, final: Path, pictures: ClipPictures) -> bool:
     """Publish in a thread. A cancelled job has no file: a cancel that comes meanwhile undoes it."""
-    publishing = asyncio.ensure_future(asyncio.to_thread(_write_all, part, final, previews))
+    publishing = asyncio.ensure_future(asyncio.to_thread(_write_all, part, final, pictures))
     try:
         return await asyncio.shield(publishing)
     except asyncio.CancelledError:
@@ -124,11 +124,11 @@ async def _publish(part: PartFile, final: Path, previews: Previews) -> bool:
         raise
 
 
-def _write_all(part: PartFile, final: Path, previews: Previews) -> bool:
+def _write_all(part: PartFile, final: Path, pictures: ClipPictures) -> bool:
     """The pictures first: where the video is, they are."""
-    poster, sheet = outputs.preview_paths(final)
-    outputs.write_whole(poster, previews.poster())
-    outputs.write_whole(sheet, previews.sheet())
+    poster, sheet = outputs.picture_paths(final)
+    outputs.write_whole(poster, pictures.poster())
+    outputs.write_whole(sheet, pictures.sheet())
     try:
         return part.publish()
     except EncodingFailed:

@@ -250,7 +250,7 @@ class ScriptedJobs:
         name = FILE_NAME if not count else f"{stem}_{count + 1}.{ending}"
         path = Path(self.config.outputs_dir) / name
         path.write_bytes(self.video)
-        for picture, data in zip(outputs.preview_paths(path), (POSTER, SHEET), strict=True):
+        for picture, data in zip(outputs.picture_paths(path), (POSTER, SHEET), strict=True):
             outputs.write_whole(picture, data)
         self.set(
             job_id,

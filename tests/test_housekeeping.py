@@ -305,7 +305,7 @@ def test_the_file_of_a_failed_job_is_removed_at_the_start(tmp_path: Path) -> Non
         async with running(config) as jobs:
             assert (await jobs.get(job_id)).error_code == "cancelled"
         assert not path.exists()
-        assert not any(outputs_path.exists() for outputs_path in outputs.preview_paths(path))
+        assert not any(outputs_path.exists() for outputs_path in outputs.picture_paths(path))
 
     run(test())
 

@@ -80,7 +80,7 @@ def release(folder: Path, name: str) -> None:
     marker_path(folder / name).unlink(missing_ok=True)
 
 
-def preview_paths(final: Path) -> tuple[Path, Path]:
+def picture_paths(final: Path) -> tuple[Path, Path]:
     """Return where the poster and the contact sheet of the video `final` lie."""
     folder = final.parent / PREVIEWS
     return folder / f"{final.stem}.webp", folder / f"{final.stem}.jpg"
@@ -92,7 +92,7 @@ def remove(folder: Path, name: str) -> None:
     The marker goes first: an encoder that is about to publish under the name finds it gone.
     """
     final = folder / name
-    for path in (marker_path(final), final, *preview_paths(final)):
+    for path in (marker_path(final), final, *picture_paths(final)):
         path.unlink(missing_ok=True)
 
 

@@ -71,7 +71,7 @@ async def content(
     video = finished_file(job, door.config.outputs_dir)
     if variant == "picture":
         return await _picture_answer(jobs, job, door)
-    poster, sheet = outputs.preview_paths(video)
+    poster, sheet = outputs.picture_paths(video)
     path = {"video": video, "thumbnail": poster, "spritesheet": sheet}[variant]
     return await file_answer(path, request, MEDIA_TYPES[variant], download=True)
 

@@ -58,7 +58,7 @@ def test_a_missing_folder_has_no_left_overs(tmp_path: Path) -> None:
 def test_pictures_without_a_video_are_left_overs_after_a_minute(tmp_path: Path) -> None:
     """A crash between the pictures and their video; a job that still has the name keeps them."""
     for name in ("made.mp4", "held.mp4", "lost.mp4"):
-        poster, _ = outputs.preview_paths(tmp_path / name)
+        poster, _ = outputs.picture_paths(tmp_path / name)
         outputs.write_whole(poster, b"poster")
         os.utime(poster, (poster.stat().st_atime, poster.stat().st_mtime - 120))
     (tmp_path / "made.mp4").write_bytes(b"video")

@@ -67,7 +67,7 @@ def test_too_full_a_disk_is_refused_before_the_run(tmp_path: Path) -> None:
 def test_a_removed_video_leaves_nothing(tmp_path: Path) -> None:
     """Its pictures and its reservation go with it; a second time does no harm."""
     name = reserve(tmp_path, SERENE, NOW)
-    for path in (tmp_path / name, *outputs.preview_paths(tmp_path / name)):
+    for path in (tmp_path / name, *outputs.picture_paths(tmp_path / name)):
         outputs.write_whole(path, b"bytes")
     (tmp_path / "holiday.mp4").write_bytes(b"a user's own")
     for _ in range(2):

@@ -86,7 +86,7 @@ class FilmJobs(ScriptedJobs):
         super().finish(job_id)
         name = self.jobs[job_id].file_name
         assert name is not None
-        poster, _ = outputs.preview_paths(Path(self.config.outputs_dir) / name)
+        poster, _ = outputs.picture_paths(Path(self.config.outputs_dir) / name)
         outputs.write_whole(poster, self.film.poster)
 
     def add(self, prompt: str = "a red ball", **fields: object) -> str:

@@ -18,7 +18,7 @@ TILE_SIDE: Final = 240
 POSTER_QUALITY, SHEET_QUALITY = 85, 85
 
 
-class Previews:
+class ClipPictures:
     """The pictures of one clip; see every frame once, in order.
 
     Args: width, height: of the video, in pixels; the frames may be of another size.

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deployments.core.clip_pictures import ClipPictures
 from deployments.core.events import Frames
-from deployments.core.previews import Previews
 
 
 def clip(count: int, height: int = 96, width: int = 64) -> Frames:
@@ -23,10 +23,10 @@ def opened(data: bytes) -> Image.Image:
 
 def test_the_poster_is_the_first_frame_at_the_size_of_the_video() -> None:
     """A player that shows it does not jump when the video starts."""
-    previews = Previews(56, 88, 8)
+    pictures = ClipPictures(56, 88, 8)
     for chunk in np.array_split(clip(8), 3):
-        previews.look(chunk)
-    poster = opened(previews.poster())
+        pictures.look(chunk)
+    poster = opened(pictures.poster())
     assert poster.size == (56, 88)
     assert abs(poster.getpixel((20, 20))[0] - 10) < 6
 
@@ -36,18 +36,18 @@ def test_the_poster_is_the_first_frame_at_the_size_of_the_video() -> None:
 )
 def test_the_sheet_shows_up_to_25_frames(frames: int, columns: int, rows: int) -> None:
     """Five in a row, each with a longer side of 240 pixels."""
-    previews = Previews(64, 96, frames)
-    previews.look(clip(frames))
-    assert opened(previews.sheet()).size == (columns * 160, rows * 240)
+    pictures = ClipPictures(64, 96, frames)
+    pictures.look(clip(frames))
+    assert opened(pictures.sheet()).size == (columns * 160, rows * 240)
 
 
 def test_the_frames_of_the_sheet_stand_at_equal_distances_in_order() -> None:
     """Of fifty every second one, from the first on."""
-    previews = Previews(64, 96, 50)
+    pictures = ClipPictures(64, 96, 50)
     frames = clip(50)
     frames[..., 0] = (5 * np.arange(50))[:, None, None]
-    previews.look(frames)
-    sheet = opened(previews.sheet())
+    pictures.look(frames)
+    sheet = opened(pictures.sheet())
     reds = [sheet.getpixel((k % 5 * 160 + 80, k // 5 * 240 + 120))[0] for k in range(25)]
     assert reds == pytest.approx([10 * k for k in range(25)], abs=4)
 
@@ -57,8 +57,8 @@ def test_frames_of_another_size_fill_the_picture(size: tuple[int, int]) -> None:
     """Cropped where they are larger, scaled up where they are smaller, as in the video."""
     frames = clip(8)
     frames[:, 48] = 255  # a line through the middle stays there
-    previews = Previews(*size, 8)
-    previews.look(frames)
-    poster = opened(previews.poster())
+    pictures = ClipPictures(*size, 8)
+    pictures.look(frames)
+    poster = opened(pictures.poster())
     assert poster.size == size
     assert max(poster.getpixel((size[0] // 2, size[1] // 2 + dy))[1] for dy in (-1, 0, 1, 2)) > 100
