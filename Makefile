@@ -10,6 +10,8 @@ BY_FILE := --dist loadfile --no-loadscope-reorder
 
 BIN := .venv/bin
 STAMP := .venv/.installed
+# Compares the page's JavaScript with the types in its comments; comes by npm.
+TSC := .ci-venvs/typescript-7.0.2/node_modules/.bin/tsc
 CLIENTS := .ci-venvs/openai-2.54.0/.installed .ci-venvs/openai-3.54.0/.installed
 PIP_EXTRA := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
@@ -18,7 +20,8 @@ help:
 	@echo "make test          lint, types and the default tests"
 	@echo "make test-system   tests that need chromium, node or the openai client, or take long"
 	@echo "make test-gpu      tests that need a CUDA GPU"
-	@echo "make check         ruff, mypy and, where it is installed, tsc"
+	@echo "make check         ruff and mypy; after the first 'make types' the page's types too"
+	@echo "make types         the types of the page's JavaScript (needs npm)"
 	@echo "make bench         the benchmarks, each prints a table"
 	@echo "make soak          kill matrix, bursts and long runs"
 	@echo "make weights       download published weights (MODEL=mochi|opensora, ACCEPT_LICENCE=1)"
@@ -38,7 +41,7 @@ serve: $(STAMP)
 test: check
 	$(BIN)/python -m pytest -q -n 3 $(BY_FILE)
 
-test-system: $(STAMP) $(CLIENTS)
+test-system: $(STAMP) $(CLIENTS) types
 	$(BIN)/python -m pytest -q -n 2 $(BY_FILE) -m system
 
 # The official clients, each version in a virtual environment of its own.
@@ -57,8 +60,14 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	@if tsc --version 2>/dev/null | grep -q 'Version [5-9]'; then tsc -p static/jsconfig.json; \
-	else echo "no tsc (TypeScript 5): the types of the page are not checked"; fi
+	@if [ -x $(TSC) ]; then $(TSC) -p static/jsconfig.json; \
+	else echo "not checked: the types of the page (make types, which needs npm)"; fi
+
+types: $(TSC)
+	$(TSC) -p static/jsconfig.json
+
+.ci-venvs/typescript-%/node_modules/.bin/tsc:
+	npm install --silent --no-audit --no-fund --prefix .ci-venvs/typescript-$* typescript@$*
 
 bench: $(STAMP)
 	@for program in decode_memory encode startup latency overhead; do $(BIN)/python -m benchmarks.$$program || exit 1; done
@@ -69,4 +78,4 @@ weights: $(STAMP)
 constraints:
 	$(BIN)/pip freeze --exclude-editable | sed -E '/^#/d; s/^(torch==[^+]+)\+.*/\1/' > constraints.txt
 
-.PHONY: help serve test test-system test-gpu soak check bench weights constraints
+.PHONY: help serve test test-system test-gpu soak check types bench weights constraints
