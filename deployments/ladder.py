@@ -18,12 +18,9 @@ Result = TypeVar("Result")
 # One try of a phase: yields what happens and returns what comes of it.
 Attempt = Generator[BackendEvent, None, Result]
 
-# As CUDA's libraries and the driver say it where torch's allocator is not asked.
-OUT_OF_MEMORY = (
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_ALLOC_FAILED",
-    "CUDA error: out of memory",
-)
+# As CUDA's libraries and the driver say it where torch's allocator is not asked, or asks the driver
+# for a piece of memory to grow by.
+OUT_OF_MEMORY = ("out of memory", "alloc_failed", "allocation_failed")
 
 
 @dataclass(frozen=True)
@@ -149,4 +146,5 @@ def is_out_of_memory(error: BaseException) -> bool:
 
     if isinstance(error, torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in OUT_OF_MEMORY)
+    said = str(error).lower()
+    return isinstance(error, RuntimeError) and any(sign in said for sign in OUT_OF_MEMORY)

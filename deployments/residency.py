@@ -13,7 +13,7 @@ from deployments.core import gpu
 from deployments.core.errors import Cancelled
 from deployments.core.events import BackendEvent, PhaseBegan, Waiting
 from deployments.core.spec import VideoSpec
-from deployments.device_memory import prepare_allocator
+from deployments.device_memory import prepare_cuda
 from deployments.gpu_turn import GpuTurn
 
 # How much more than at first may be held after a job. The first one brings the workspaces of cuBLAS
@@ -60,7 +60,7 @@ class Residency:
                 if stopped():
                     raise Cancelled("stopped before it was loaded")
             if self._device != "cpu":
-                prepare_allocator()
+                prepare_cuda()
             self._backend.load()
             self._rest_gb = self._backend.held_gb()
             if leave:

@@ -116,6 +116,8 @@ def test_memory_that_does_not_come_back_is_not_waited_for() -> None:
     [
         ("CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", InsufficientVram),
         ("CUDA error: out of memory", InsufficientVram),
+        ("CUDA driver error: out of memory", InsufficientVram),
+        ("CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED", InsufficientVram),
         ("CUDA error: an illegal memory access was encountered", RuntimeError),
     ],
 )

@@ -56,8 +56,10 @@ def _gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(gpu_turn, "POLL_S", 0.001)
     monkeypatch.setattr(gpu_turn, "TELL_EVERY_S", 0.002)
-    monkeypatch.delenv("PYTORCH_ALLOC_CONF", raising=False)
-    monkeypatch.delenv("PYTORCH_CUDA_ALLOC_CONF", raising=False)
+    for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "CUDA_DEVICE_ORDER"):
+        # Set first, so that what a model sets itself is undone.
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
 
 
 def loaded(tenant: Tenant, device: str = "cuda") -> Residency:
@@ -131,14 +133,21 @@ def test_the_allocator_is_set_before_a_model_on_a_gpu_loads(
     """Unless the operator has set it."""
     if name:
         monkeypatch.setenv(name, "max_split_size_mb:128")
-    else:
-        # Undone with the others: the model sets it itself.
-        monkeypatch.setenv("PYTORCH_ALLOC_CONF", "")
-        monkeypatch.delenv("PYTORCH_ALLOC_CONF")
     tenant = Tenant()
     Residency(tenant, "cuda").load(lambda: False)
     read = {"": ALLOCATOR, "PYTORCH_ALLOC_CONF": "max_split_size_mb:128"}.get(name)
     assert tenant.asked == [f"load, {read}"]
+
+
+@pytest.mark.parametrize(("set_to", "read"), [(None, "PCI_BUS_ID"), ("FASTEST_FIRST",) * 2])
+def test_cuda_numbers_the_cards_as_nvml_does(
+    set_to: str | None, read: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless the operator has set it: on a host of unlike cards they would differ."""
+    if set_to:
+        monkeypatch.setenv("CUDA_DEVICE_ORDER", set_to)
+    Residency(Tenant(), "cuda").load(lambda: False)
+    assert os.environ["CUDA_DEVICE_ORDER"] == read
 
 
 def test_on_the_cpu_nothing_is_shared() -> None:

@@ -47,6 +47,8 @@ def _problem(name: str, device: str) -> str:
             warnings.simplefilter("ignore")
             heads = torch.zeros(1, TOKENS, 1, HEAD_DIM, dtype=dtype, device=device)
             dispatch_attention_fn(heads, heads, heads)
+            if device != "cpu":
+                torch.cuda.synchronize()  # a kernel that fails is heard of when it is waited for
     except Exception as error:  # noqa: BLE001 - whatever a library raises, it does not work
         return str(error).partition("\n")[0] or type(error).__name__
     return ""

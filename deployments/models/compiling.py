@@ -33,11 +33,10 @@ def compile_blocks(transformer: Any, warm_up: Callable[[], None]) -> None:
     """
     # In this process: workers of the compiler would outlive its death, and hold memory idly.
     torch._inductor.config.compile_threads = 1
+    torch._dynamo.config.recompile_limit = RECOMPILE_LIMIT
     plain = [(block, block.forward) for block in blocks_of(transformer)]
     for block, forward in plain:
-        block.forward = torch.compile(
-            forward, backend=BACKEND, dynamic=True, recompile_limit=RECOMPILE_LIMIT
-        )
+        block.forward = torch.compile(forward, backend=BACKEND, dynamic=True)
     try:
         warm_up()
     except TorchDynamoException as error:

@@ -86,23 +86,24 @@ def active(network: Any, adapters: Sequence[Adapter]) -> Iterator[None]:
     with ExitStack() as stack:
         # PEFT freezes the network; what was compiled for it as it was would not fit it any more.
         trained = [weight for weight in network.parameters() if weight.requires_grad]
+        streamed = is_streamed(network)
+        if streamed:
+            # Before the LoRA is there: its groups put back what they knew when they were made.
+            rest(network)
         stack.callback(_unload, network, trained)
         names = []
         for number, adapter in enumerate(wanted):
             names.append(f"lora_{number}")
             _load(network, adapter, names[-1])
         network.set_adapters(names, [adapter.strength for adapter in wanted])
-        if is_streamed(network):
-            # Its groups know the parameters that were there when they were made.
-            rest(network)
+        if streamed:
             _maybe_remove_and_reapply_group_offloading(network)
+            stack.callback(rest, network)  # a pass may break off
         stack.enter_context(torch.compiler.set_stance("force_eager"))
         yield
 
 
 def _unload(network: Any, trained: Sequence[torch.nn.Parameter]) -> None:
-    if is_streamed(network):
-        rest(network)  # a pass may have broken off
     network.unload_lora()
     for weight in trained:
         weight.requires_grad_()

@@ -1,9 +1,10 @@
 """Linear layers whose weights are stored in 8 or 4 bits and multiplied in the layer's own dtype.
 
 A layer is a matrix product like any other, after its weights have been turned back into numbers: as
-fast for many tokens at once, and less accurate. All that is stored are buffers, so that a network
-of such layers is moved and streamed like any other. They are `nn.Linear`s, without its parameters:
-so LoRA finds them. No gradient reaches the weights.
+fast for many tokens at once, and less accurate. What is stored are parameters that no gradient
+reaches, so that a network of such layers is moved and streamed like any other: buffers diffusers
+brings to the GPU with their block, and leaves there. The layers are `nn.Linear`s: so LoRA finds
+them.
 """
 
 from typing import Self
@@ -40,16 +41,15 @@ INT8_MAX = 127
 class Int8Linear(nn.Linear):
     """A linear layer with a scale for each output channel: w = scale * q, q from -127 to 127."""
 
-    weight: torch.Tensor
-    scale: torch.Tensor
-    bias: torch.Tensor | None
+    weight: nn.Parameter
+    scale: nn.Parameter
+    bias: nn.Parameter | None
 
     def __init__(self, weight: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None):
-        nn.Module.__init__(self)  # nn.Linear's own would make parameters
+        nn.Module.__init__(self)  # nn.Linear's own would make parameters of full size
         self.out_features, self.in_features = weight.shape
-        self.register_buffer("weight", weight)
-        self.register_buffer("scale", scale)
-        self.register_buffer("bias", bias)
+        self.weight, self.scale = _stored(weight), _stored(scale)
+        self.bias = None if bias is None else _stored(bias)
 
     @classmethod
     def of(cls, linear: nn.Linear) -> Self:
@@ -78,10 +78,10 @@ class Nf4Linear(nn.Linear):
         scale: (blocks, 1), the largest magnitude in each block.
     """
 
-    weight: torch.Tensor
-    scale: torch.Tensor
+    weight: nn.Parameter
+    scale: nn.Parameter
+    bias: nn.Parameter | None
     pairs: torch.Tensor
-    bias: torch.Tensor | None
 
     def __init__(
         self,
@@ -93,10 +93,10 @@ class Nf4Linear(nn.Linear):
     ):
         nn.Module.__init__(self)
         self.out_features, self.in_features = out_features, in_features
-        self.register_buffer("weight", weight)
-        self.register_buffer("scale", scale)
-        self.register_buffer("bias", bias)
-        # The two numbers that each byte stands for; nothing that a checkpoint would hold.
+        self.weight, self.scale = _stored(weight), _stored(scale)
+        self.bias = None if bias is None else _stored(bias)
+        # The two numbers that each byte stands for, for which it does not matter where they stay;
+        # nothing that a checkpoint would hold.
         values = torch.tensor(NF4, dtype=scale.dtype, device=scale.device)
         pairs = torch.stack([values.repeat_interleave(len(NF4)), values.repeat(len(NF4))], dim=1)
         self.register_buffer("pairs", pairs, persistent=False)
@@ -124,6 +124,10 @@ class Nf4Linear(nn.Linear):
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """Multiply (..., in_features) by the weights, as `nn.Linear` does."""
         return functional.linear(hidden, self.dequantised(), self.bias)
+
+
+def _stored(tensor: torch.Tensor) -> nn.Parameter:
+    return nn.Parameter(tensor, requires_grad=False)
 
 
 def _detached(bias: torch.Tensor | None) -> torch.Tensor | None:

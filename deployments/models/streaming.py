@@ -9,6 +9,8 @@ from typing import Any
 
 from diffusers.hooks import HookRegistry
 
+from deployments.models.blocks import blocks_of
+
 # diffusers 0.42.1 hooks/group_offloading.py
 HOOKS = ("group_offloading", "layer_execution_tracker", "lazy_prefetch_group_offloading")
 # Of the host's memory, what other processes keep: frames on their way, the encoder, the system.
@@ -21,14 +23,16 @@ def stream(network: Any, device: str, *, page_locked: bool = False) -> None:
     On a GPU the next block is brought while one works. The results are the same, bit for bit.
 
     Args:
-        page_locked: lock all weights in the host's memory for good, where `lockable` allows it;
+        page_locked: lock the blocks in the host's memory for good, where `lockable` allows it;
             else each block is locked as it is brought, which takes the CPU's time at every pass.
+            What is outside of the blocks is brought without a stream, from where it lies.
     """
     on_gpu = device != "cpu"
     if page_locked and on_gpu:
         # One by one: diffusers would hold all of them twice meanwhile.
-        for tensor in _tensors(network):
-            tensor.data = tensor.data.pin_memory()
+        for block in blocks_of(network):
+            for tensor in (*block.parameters(), *block.buffers()):
+                tensor.data = tensor.data.pin_memory()
     network.enable_group_offload(
         onload_device=device,
         offload_type="block_level",
@@ -72,6 +76,9 @@ def rest(network: Any) -> None:
     """Have all weights of a streamed network in the host's memory, wherever a pass broke off."""
     for group in _groups(network):
         group.offload_()
+        # With a GPU's streams buffers are brought to it, and not put back.
+        for tensor, at_rest in group.cpu_param_dict.items():
+            tensor.data = at_rest
     tracer = network._diffusers_hook.get_hook(HOOKS[2])
     if tracer is not None:
         # The first pass, which finds the order of the blocks, is to be begun anew.
@@ -98,8 +105,3 @@ def _groups(network: Any) -> Iterator[Any]:
         hook = None if registry is None else registry.get_hook(HOOKS[0])
         if hook is not None:
             yield hook.group
-
-
-def _tensors(network: Any) -> Iterator[Any]:
-    yield from network.parameters()
-    yield from network.buffers()

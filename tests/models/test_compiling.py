@@ -35,11 +35,13 @@ SHAPES = (((3, 4, 6), 9), ((5, 8, 6), 2), ((1, 6, 10), 13))
 @pytest.fixture(autouse=True)
 def fresh_compiler() -> Iterator[None]:
     threads = torch._inductor.config.compile_threads
+    limit = torch._dynamo.config.recompile_limit
     torch._dynamo.reset()
     counters.clear()
     yield
     torch._dynamo.reset()
     torch._inductor.config.compile_threads = threads
+    torch._dynamo.config.recompile_limit = limit
 
 
 @pytest.fixture
