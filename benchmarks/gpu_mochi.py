@@ -8,7 +8,8 @@ Speed and memory do not depend on the values of the weights. The text encoder is
 are random embeddings. Writes JSON: seconds a step, peak memory by phase, and the activations a
 token and a pixel, to hold against `docs/memory.md`. `--attention` also samples with these back
 ends, `--compile` with compiled blocks, whose warm-up is a figure of its own. Needs about 60 GiB of
-GPU memory for the stock decode; if there is less, that case says so.
+GPU memory for the stock decode; a case that fails says why, and `--out` has what was measured up to
+then.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +93,8 @@ class Bench:
         began = time.perf_counter()
         try:
             result = work()
-        except torch.OutOfMemoryError as error:
-            return {"out_of_memory": str(error).partition(". ")[0]}
+        except RuntimeError as error:  # out of memory, or a library that fails: the rest goes on
+            return {"failed": str(error).partition("\n")[0]}
         if on_gpu:
             torch.cuda.synchronize()
         peak = torch.cuda.max_memory_allocated() / GIB if on_gpu else 0.0
@@ -176,6 +178,8 @@ def with_attention(bench: Bench, backend: str) -> dict[str, Any]:
 def with_compiled_blocks(bench: Bench) -> dict[str, Any]:
     """Measure our sampler after the blocks were compiled, and how long that takes."""
 
+    use_trimmed_attention(bench.transformer)
+
     def compile_() -> None:
         compile_blocks(bench.transformer, lambda: warm_up(bench.transformer))
 
@@ -250,6 +254,20 @@ def activations(bench: Bench, results: dict[str, Any], weights_gib: float) -> di
     }
 
 
+def measurements(
+    bench: Bench, options: argparse.Namespace
+) -> dict[str, Callable[[], dict[str, Any]]]:
+    """Return what is measured, in this order: ours first, and last what cannot be undone."""
+    found: dict[str, Callable[[], dict[str, Any]]] = {
+        "ours": partial(ours, bench),
+        "attention": lambda: {name: with_attention(bench, name) for name in options.attention},
+        "stock": partial(stock, bench),
+    }
+    if options.compile:
+        found["compiled"] = partial(with_compiled_blocks, bench)
+    return found
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print and write the result."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -264,26 +282,23 @@ def main(arguments: list[str] | None = None) -> int:
     bench = build(options)
     networks = (bench.transformer, bench.vae)
     weights_gib = sum(w.nbytes for network in networks for w in network.parameters()) / GIB
-    theirs = stock(bench)
     use_trimmed_attention(bench.transformer)
-    mine = ours(bench)
-    result = {
+    result: dict[str, Any] = {
         "device": torch.cuda.get_device_name() if bench.device != "cpu" else "CPU",
         "torch": torch.__version__,
+        "cudnn": torch.backends.cudnn.version(),
         "size": options.size,
         "frames": options.frames,
         "tokens": bench.num_tokens,
         "weights_gib": round(weights_gib, 3),
-        "ours": mine,
-        "attention": {name: with_attention(bench, name) for name in options.attention},
-        # The last, as it cannot be undone.
-        "compiled": with_compiled_blocks(bench) if options.compile else {},
-        "stock": theirs,
-        "activations": activations(bench, mine, weights_gib) if bench.device != "cpu" else {},
     }
+    for name, measure in measurements(bench, options).items():
+        result[name] = measure()
+        if name == "ours" and bench.device != "cpu":
+            result["activations"] = activations(bench, result["ours"], weights_gib)
+        if options.out:
+            options.out.write_text(json.dumps(result, indent=1))
     print(json.dumps(result, indent=1))
-    if options.out:
-        options.out.write_text(json.dumps(result, indent=1))
     return 0
 
 

@@ -8,8 +8,8 @@ Clips of 256 px and 768 px at 16:9, from text and from an image. Speed and memor
 the values of the weights. The text encoders are left out: prompts are random embeddings. A few
 steps are run through our own sampler, and what 50 steps would take with our number of passes is
 shown beside the authors' time for theirs. `--attention` chooses the back end, `--compile` compiles
-the blocks first. Writes JSON. Needs about 45 GiB of GPU memory; begins no measurement after
-`--budget` seconds.
+the blocks first. Writes JSON, to `--out` after each size. Needs about 45 GiB of GPU memory; begins
+no measurement after `--budget` seconds, and a case that fails says why.
 """
 
 import argparse
@@ -100,8 +100,8 @@ class Bench:
         began = time.perf_counter()
         try:
             found = work()
-        except torch.OutOfMemoryError as error:
-            return {"out_of_memory": str(error).partition(". ")[0]}
+        except RuntimeError as error:  # out of memory, or a library that fails: the rest goes on
+            return {"failed": str(error).partition("\n")[0]}
         if on_gpu:
             torch.cuda.synchronize()
         peak = torch.cuda.max_memory_allocated() / GIB if on_gpu else 0.0
@@ -229,18 +229,21 @@ def main(arguments: list[str] | None = None) -> int:
     networks = (bench.transformer, bench.vae)
     weights = sum(weight.nbytes for network in networks for weight in network.parameters())
     sizes = TINY_SIZES if options.tiny else SIZES
-    result = {
+    result: dict[str, Any] = {
         "device": torch.cuda.get_device_name() if bench.device != "cpu" else "CPU",
         "torch": torch.__version__,
+        "cudnn": torch.backends.cudnn.version(),
         "frames": options.frames,
         "attention": options.attention,
         "compiled": compiled,
         "weights_gib": round(weights / GIB, 3),
-        "clips": {name: clip(bench, name, size) for name, size in sizes.items()},
+        "clips": {},
     }
+    for name, size in sizes.items():
+        result["clips"][name] = clip(bench, name, size)
+        if options.out:
+            options.out.write_text(json.dumps(result, indent=1))
     print(json.dumps(result, indent=1))
-    if options.out:
-        options.out.write_text(json.dumps(result, indent=1))
     return 0
 
 

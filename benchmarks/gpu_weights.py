@@ -7,14 +7,16 @@
 Prints JSON: seconds of putting the weights into the mode, seconds a step, the peak of the GPU's
 tensors beside what the plan says of denoising (with 1.5 GB of overhead), and what the process holds
 of the host. Of Mochi also the decode in tiles. Speed and memory do not depend on the values of the
-weights; text is left out.
+weights; text is left out. Where pydantic is missing, so is the plan.
 """
 
 import argparse
+import gc
 import json
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import psutil
@@ -22,12 +24,11 @@ import torch
 from diffusers import AutoencoderKLMochi, MochiTransformer3DModel
 
 from benchmarks.meta_counter import on_meta
-from deployments.core.memory import GIB, PLACEMENTS, phases
-from deployments.core.networks.figures import MochiFigures, OpenSoraFigures
-from deployments.core.networks.model import Clip
 from deployments.models.mochi1 import sampling as mochi
+from deployments.models.mochi1.attention import use_trimmed_attention
 from deployments.models.mochi1.decode import LATENTS_PER_TILE, LOW_MEMORY_TILES, decode
 from deployments.models.opensora import sampling as opensora
+from deployments.models.opensora.attention import use_joint_attention
 from deployments.models.opensora.schedule import Guidance, timesteps
 from deployments.models.opensora.transformer_opensora import OpenSoraTransformer3DModel
 from deployments.models.streaming import lockable
@@ -60,6 +61,21 @@ TINY_VAE: dict[str, Any] = {
 }
 PROMPT_TOKENS = {"mochi": 256, "opensora": 512}
 KINDS = {"mochi": MochiTransformer3DModel, "opensora": OpenSoraTransformer3DModel}
+ATTENTION = {"mochi": use_trimmed_attention, "opensora": use_joint_attention}
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Size:
+    """Of the clip, in pixels and frames."""
+
+    width: int
+    height: int
+    num_frames: int
+
+    def latents(self, frames_per_latent: int) -> int:
+        """Return its length in latent frames, the first of which stands for one frame."""
+        return (self.num_frames - 1) // frames_per_latent + 1
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -74,15 +90,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--tiny", action="store_true")
     options = parser.parse_args(arguments)
     width, height = map(int, options.size.split("x"))
-    print(json.dumps(measure(options, Clip(width, height, options.frames)), indent=2))
+    print(json.dumps(measure(options, Size(width, height, options.frames)), indent=2))
     return 0
 
 
-def measure(options: argparse.Namespace, clip: Clip) -> dict[str, Any]:
+def measure(options: argparse.Namespace, clip: Size) -> dict[str, Any]:
     """Return the figures of one mode."""
     device = "cpu" if options.tiny else "cuda"
     free_bytes = psutil.virtual_memory().available
     transformer = made(KINDS[options.model], TINY[options.model] if options.tiny else {}, device)
+    ATTENTION[options.model](transformer)
     sizes = [weight.nbytes for weight in transformer.parameters()]
     # The host is asked for what it takes only where weights are locked there.
     locks = options.weights == "streamed" and device != "cpu" and lockable(sizes, free_bytes)
@@ -98,6 +115,7 @@ def measure(options: argparse.Namespace, clip: Clip) -> dict[str, Any]:
         "host_gb": round(psutil.Process().memory_info().rss / GIB, 2),
     }
     del transformer
+    gc.collect()  # what diffusers hooks into it refers to it
     if options.model == "mochi":
         vae = move(made(AutoencoderKLMochi, TINY_VAE if options.tiny else {}, device), device)
         latents = clip.latents(6)
@@ -117,15 +135,22 @@ def made(kind: Callable[..., Any], settings: dict[str, Any], device: str) -> Any
     return network
 
 
-def planned_gb(options: argparse.Namespace, clip: Clip) -> float:
+def planned_gb(options: argparse.Namespace, clip: Size) -> float | None:
     """Return what the plan says of denoising with all else off the GPU, at full size."""
+    try:
+        from deployments.core.memory import PLACEMENTS, phases
+        from deployments.core.networks.figures import MochiFigures, OpenSoraFigures
+        from deployments.core.networks.model import Clip
+    except ImportError:
+        return None
     figures = MochiFigures() if options.model == "mochi" else OpenSoraFigures()
     mode = PLACEMENTS[-1].model_copy(update={"transformer": options.weights})
-    taken = {phase.name: phase.total_gb for phase in phases(figures, clip, mode)}
+    of = Clip(clip.width, clip.height, clip.num_frames)
+    taken = {phase.name: phase.total_gb for phase in phases(figures, of, mode)}
     return round(taken["denoise"], 2)
 
 
-def denoised(options: argparse.Namespace, transformer: Any, clip: Clip) -> Iterator[Any]:
+def denoised(options: argparse.Namespace, transformer: Any, clip: Size) -> Iterator[Any]:
     """Return the steps of our sampler, with a prompt of the longest length."""
     width, tokens = transformer.config, PROMPT_TOKENS[options.model]
     sides = (clip.height // 8, clip.width // 8)
