@@ -27,6 +27,8 @@ const composer = $(document, "video-composer");
 const wall = $(document, "video-wall");
 const feed = new api.Feed();
 let away = false;
+/** Whether the service asks for a key, and has none yet. */
+let shut = false;
 let healthTimer = 0;
 let states = "";
 
@@ -124,6 +126,7 @@ videos.addEventListener("change", (event) => {
   if (video.status !== before?.status) lookSoon();
 });
 api.door.addEventListener("needed", () => {
+  shut = true;
   feed.close();
   askForKey(begin);
 });
@@ -171,11 +174,13 @@ $(document, "#theme").addEventListener("click", () => {
 
 async function begin() {
   states = "";
+  shut = false;
   look();
   go();
   // The stream goes on from where the wall ends: opened beside it, it could miss what happens
   // between the two. Without a wall everything is made good when the stream is there.
   const upTo = await wall.reload();
+  if (shut) return;
   away = upTo === "";
   feed.open(upTo);
 }
@@ -189,7 +194,7 @@ document.addEventListener("visibilitychange", () => {
   // Browsers open six connections to a host: a tab that nobody sees and that waits for nothing
   // gives its own back.
   if (document.hidden && !videos.unfinished.length) feed.close();
-  if (document.hidden || !feed.closed) return;
+  if (document.hidden || shut || !feed.closed) return;
   feed.open();
   catchUp();
 });

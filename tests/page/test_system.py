@@ -82,12 +82,15 @@ def guarded(browser: Browser, tmp_path: Path, film: Film) -> Iterator[Studio]:
 
 
 def test_a_key_is_asked_for_once(guarded: Studio) -> None:
-    """A wrong one is told; the right one opens everything, for the next visit too."""
-    page = guarded.page
+    """A wrong one is told; the right one opens everything, for the next visit too. Until then
+    nothing is listened to."""
+    page, streams = guarded.page, list[str]()
+    page.on("request", lambda sent: streams.append(sent.url) if "/v1/events" in sent.url else None)
     page.goto(guarded.url)
     page.get_by_label("API key").fill("wrong")
     page.get_by_role("button", name="Enter").click()
     expect(page.locator("#key-error")).to_contain_text("not known")
+    assert streams == []
     page.get_by_label("API key").fill(KEY)
     page.get_by_role("button", name="Enter").click()
     expect(page.get_by_label("API key")).to_have_count(0)
