@@ -38,18 +38,38 @@ NF4_BLOCK = 64
 INT8_MAX = 127
 
 
-class Int8Linear(nn.Linear):
-    """A linear layer with a scale for each output channel: w = scale * q, q from -127 to 127."""
+class QuantisedLinear(nn.Linear):
+    """A linear layer of whatever `dequantised` turns back into weights."""
 
     weight: nn.Parameter
     scale: nn.Parameter
     bias: nn.Parameter | None
 
-    def __init__(self, weight: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None):
+    def __init__(
+        self,
+        weight: torch.Tensor,
+        scale: torch.Tensor,
+        bias: torch.Tensor | None,
+        out_features: int,
+        in_features: int,
+    ):
         nn.Module.__init__(self)  # nn.Linear's own would make parameters of full size
-        self.out_features, self.in_features = weight.shape
-        self.weight, self.scale = _stored(weight), _stored(scale)
-        self.bias = None if bias is None else _stored(bias)
+        self.out_features, self.in_features = out_features, in_features
+        for name, tensor in (("weight", weight), ("scale", scale), ("bias", bias)):
+            stored = None if tensor is None else nn.Parameter(tensor, requires_grad=False)
+            self.register_parameter(name, stored)
+
+    def dequantised(self) -> torch.Tensor:
+        """Return the weights: (out_features, in_features), in the layer's dtype."""
+        raise NotImplementedError
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Multiply (..., in_features) by the weights, as `nn.Linear` does."""
+        return functional.linear(hidden, self.dequantised(), self.bias)
+
+
+class Int8Linear(QuantisedLinear):
+    """A linear layer with a scale for each output channel: w = scale * q, q from -127 to 127."""
 
     @classmethod
     def of(cls, linear: nn.Linear) -> Self:
@@ -59,18 +79,14 @@ class Int8Linear(nn.Linear):
         scale = (weight.float().abs().amax(dim=1, keepdim=True) / INT8_MAX).to(weight.dtype)
         quotient = weight.float() / scale.float().clamp(min=torch.finfo(torch.float32).tiny)
         quantised = quotient.round().clamp(-INT8_MAX, INT8_MAX).to(torch.int8)
-        return cls(quantised, scale, _detached(linear.bias))
+        return cls(quantised, scale, linear.bias, *weight.shape)
 
     def dequantised(self) -> torch.Tensor:
-        """Return the weights: (out_features, in_features), in the layer's dtype."""
+        """See `QuantisedLinear.dequantised`."""
         return self.weight * self.scale
 
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Multiply (..., in_features) by the weights, as `nn.Linear` does."""
-        return functional.linear(hidden, self.dequantised(), self.bias)
 
-
-class Nf4Linear(nn.Linear):
+class Nf4Linear(QuantisedLinear):
     """A linear layer of 4-bit weights, two a byte, each 64 consecutive ones with a scale.
 
     Args:
@@ -78,9 +94,6 @@ class Nf4Linear(nn.Linear):
         scale: (blocks, 1), the largest magnitude in each block.
     """
 
-    weight: nn.Parameter
-    scale: nn.Parameter
-    bias: nn.Parameter | None
     pairs: torch.Tensor
 
     def __init__(
@@ -91,10 +104,7 @@ class Nf4Linear(nn.Linear):
         out_features: int,
         in_features: int,
     ):
-        nn.Module.__init__(self)
-        self.out_features, self.in_features = out_features, in_features
-        self.weight, self.scale = _stored(weight), _stored(scale)
-        self.bias = None if bias is None else _stored(bias)
+        super().__init__(weight, scale, bias, out_features, in_features)
         # The two numbers that each byte stands for, for which it does not matter where they stay;
         # nothing that a checkpoint would hold.
         values = torch.tensor(NF4, dtype=scale.dtype, device=scale.device)
@@ -113,22 +123,10 @@ class Nf4Linear(nn.Linear):
         borders = (values[1:] + values[:-1]) / 2
         codes = torch.bucketize(blocks, borders, out_int32=True).to(torch.uint8)
         packed = codes[:, ::2] * len(NF4) + codes[:, 1::2]
-        return cls(packed, scale, _detached(linear.bias), *weight.shape)
+        return cls(packed, scale, linear.bias, *weight.shape)
 
     def dequantised(self) -> torch.Tensor:
-        """Return the weights: (out_features, in_features), in the layer's dtype."""
+        """See `QuantisedLinear.dequantised`."""
         values = functional.embedding(self.weight.int(), self.pairs).flatten(1).mul_(self.scale)
         flat = values.flatten()[: self.out_features * self.in_features]
         return flat.view(self.out_features, self.in_features)
-
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Multiply (..., in_features) by the weights, as `nn.Linear` does."""
-        return functional.linear(hidden, self.dequantised(), self.bias)
-
-
-def _stored(tensor: torch.Tensor) -> nn.Parameter:
-    return nn.Parameter(tensor, requires_grad=False)
-
-
-def _detached(bias: torch.Tensor | None) -> torch.Tensor | None:
-    return None if bias is None else bias.detach()
