@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from deployments.core.events import GpuMemory, Phase
+from deployments.core.events import GpuState, Phase
 
 GIB = 2**30
 # A denoising step takes from some milliseconds with a bundled checkpoint to a minute on a CPU.
@@ -164,7 +164,7 @@ def record_queue(waiting_since: Sequence[float], running: int) -> None:
     RUNNING.set(running)
 
 
-def record_gpus(node: str, gpus: Sequence[GpuMemory]) -> None:
+def record_gpus(node: str, gpus: Sequence[GpuState]) -> None:
     """Say how full a node's GPUs are."""
     for gpu in gpus:
         labels = {"node": node, "gpu": str(gpu.index), "uuid": gpu.uuid}

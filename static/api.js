@@ -23,7 +23,8 @@ import { keep, kept } from "./dom.js";
  *   stalled?: boolean, heartbeat_at?: number | null, pinned?: boolean}} Video
  * @typedef {{id: string, step: number, picture: string}} Preview `picture` is a data URL
  * @typedef {{data: Video[], last_id: string | null, has_more: boolean, last_event_id: string}} Page
- * @typedef {{seconds_to_make: number | null, peak_gb: number | null, available_gb: number | null,
+ * @typedef {{models: {state: string}[], seconds_until_start: number | null,
+ *   seconds_to_make: number | null, peak_gb: number | null, available_gb: number | null,
  *   fits: boolean | null, nearest: {low_vram: boolean, num_frames: number | null,
  *   size: {width: number, height: number} | null, message: string} | null}} Estimate
  * @typedef {{status: string, message: string, jobs_queued: number, jobs_running: number,

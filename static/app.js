@@ -6,6 +6,7 @@ import { $ } from "./dom.js";
 import { drawIcons } from "./icons.js";
 import { videos } from "./store.js";
 import { askForKey } from "./elements/dialogs.js";
+import "./elements/consent-field.js";
 import "./elements/length-field.js";
 import "./elements/live-estimate.js";
 import "./elements/lora-field.js";

@@ -89,12 +89,17 @@ export function facts(video) {
   const ended = video.completed_at;
   /** @type {[string, string][]} */
   const all = [
+    ["Not to show", video.negative_prompt],
     ["Seed", String(video.seed)],
     ["Size", `${video.width} × ${video.height}`],
     ["Drawn at", scaled ? `${drawn}, then scaled up` : ""],
     ["Length", `${video.seconds} s, ${video.num_frames} frames at ${video.fps} a second${pieces}`],
+    ["Begins with", video.has_image ? "a picture" : ""],
+    ["Steps", String(video.num_steps || video.num_inference_steps || "")],
+    ["Guidance", String(video.guidance_scale ?? "")],
+    ["Quality", video.quality],
+    ["GPU memory", video.low_vram ? "as little as possible" : ""],
     ["LoRA", loraText(video.loras ?? [])],
-    ["Steps", video.num_steps ? String(video.num_steps) : ""],
     ["Model", video.checkpoint ? `${video.model} (${video.checkpoint})` : video.model],
     ["Chosen for", video.routing],
     [

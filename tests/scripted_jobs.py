@@ -23,7 +23,7 @@ from deployments.core.errors import InvalidRequest, NotFound, VideoServiceError
 from deployments.core.events import (
     Changes,
     DeletedJob,
-    GpuMemory,
+    GpuState,
     JobPage,
     JobView,
     ModelState,
@@ -69,8 +69,14 @@ OPENSORA = MOCHI.model_copy(
         "licence": "Apache 2.0",
     }
 )
-GPU = GpuMemory(
-    uuid="GPU-1", index=0, name="NVIDIA H200", total_gb=139.81, used_gb=2.34, free_gb=137.47
+GPU = GpuState(
+    uuid="GPU-1",
+    index=0,
+    name="NVIDIA H200",
+    total_gb=139.81,
+    used_gb=2.34,
+    free_gb=137.47,
+    load_percent=41,
 )
 
 

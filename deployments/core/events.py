@@ -139,8 +139,11 @@ class EncodedVideo(Frozen):
 # --- pushed by model replicas, read by everyone -----------------------------------------
 
 
-class GpuMemory(Frozen):
-    """One GPU as NVML reports it, in GiB."""
+class GpuState(Frozen):
+    """One GPU as NVML reports it: memory in GiB, and how much of the time it computes.
+
+    `load_percent` is None where NVML has no figure, as for a MIG slice.
+    """
 
     uuid: str
     index: int
@@ -148,6 +151,7 @@ class GpuMemory(Frozen):
     total_gb: float
     used_gb: float
     free_gb: float
+    load_percent: float | None = None
 
 
 class ReplicaState(Frozen):
@@ -166,7 +170,7 @@ class ReplicaState(Frozen):
     reason: str = ""
     device: str
     node: str
-    gpus: tuple[GpuMemory, ...] = ()
+    gpus: tuple[GpuState, ...] = ()
     placement: Placement | None = None
     job_id: str | None = None
     job_owner: str = ""

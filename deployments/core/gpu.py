@@ -1,4 +1,4 @@
-"""The GPUs of this process and their memory, read through NVML. Knows no torch and no ray.
+"""The GPUs of this process, their memory and load, read through NVML. Knows no torch and no ray.
 
 NVML sees what every process on the card uses, needs no CUDA context and costs a few microseconds a
 call. `pynvml` comes with the package nvidia-ml-py.
@@ -9,12 +9,12 @@ from typing import Any
 
 import pynvml
 
-from deployments.core.events import GpuMemory
+from deployments.core.events import GpuState
 
 GIB = 2**30
 
 
-def gpus() -> tuple[GpuMemory, ...]:
+def gpus() -> tuple[GpuState, ...]:
     """Return the GPUs that this process may use, in the order of CUDA_VISIBLE_DEVICES.
 
     Empty without a driver or a GPU; a GPU that does not answer is left out. Never raises.
@@ -54,17 +54,26 @@ def _find(entry: str) -> Any | None:
     return None
 
 
-def _read(handle: Any) -> GpuMemory | None:
+def _read(handle: Any) -> GpuState | None:
     try:
         memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-        return GpuMemory(
+        return GpuState(
             uuid=_text(pynvml.nvmlDeviceGetUUID(handle)),
             index=_index(handle),
             name=_text(pynvml.nvmlDeviceGetName(handle)),
             total_gb=memory.total / GIB,
             used_gb=memory.used / GIB,
             free_gb=memory.free / GIB,
+            load_percent=_load_percent(handle),
         )
+    except pynvml.NVMLError:
+        return None
+
+
+def _load_percent(handle: Any) -> float | None:
+    """Return in how much of its last sample period a kernel ran; None where NVML cannot say."""
+    try:
+        return float(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu)
     except pynvml.NVMLError:
         return None
 

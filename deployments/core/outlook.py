@@ -1,5 +1,6 @@
 """What a request would take, before anybody makes it: which model, how much memory, how long."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -58,7 +59,8 @@ class Outlook(Frozen):
     Attributes:
         candidates: the models that may make it, in configured order.
         reason: why those.
-        chosen: the first of them that can take it and has the memory, else the first.
+        chosen: of those that can take it and have the memory the one that is free first, else the
+            first.
         nearest: what would fit in place of the request, where `chosen` has too little memory.
         times: of `chosen`.
     """
@@ -94,7 +96,7 @@ def outlook(
         for name in way.models
     )
     able = [one for one in candidates if one.state in ABLE and one.fits is not False]
-    chosen = (able or candidates)[0]
+    chosen = min(able, key=lambda one: _wait_s(one, times), default=candidates[0])
     name, at = chosen.spec.model, chosen.placement
     nearest = None
     if at is not None and chosen.fits is False:
@@ -106,6 +108,12 @@ def outlook(
         nearest=nearest,
         times=times.get(name, Times()),
     )
+
+
+def _wait_s(one: Candidate, times: Mapping[str, Times]) -> float:
+    """Return the seconds until its model would begin, infinite while nobody can say."""
+    start_s = times.get(one.spec.model, Times()).start_s
+    return math.inf if start_s is None else start_s
 
 
 def candidate(

@@ -83,8 +83,8 @@ class VideoEstimate(BaseModel):
 
     object: Literal["video.estimate"] = "video.estimate"
     model: str = Field(
-        description="The model this is about: of `models` the first that is ready and has the "
-        "memory, else the first.",
+        description="The model this is about: of those of `models` that are ready and have the "
+        "memory the one that is free first, else the first.",
         examples=["mochi"],
     )
     checkpoint: str = Field(examples=["genmo/mochi-1-preview"])

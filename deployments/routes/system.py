@@ -10,7 +10,7 @@ import psutil
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
-from deployments.core.events import ABLE, GpuMemory, ModelState, ReplicaState
+from deployments.core.events import ABLE, GpuState, ModelState, ReplicaState
 from deployments.core.spec import ModelCard
 from deployments.routes.door import Door, DoorDep
 from deployments.routes.wire import error_docs
@@ -59,7 +59,7 @@ class Health(BaseModel):
 
 
 class Gpu(BaseModel):
-    """One GPU; GiB."""
+    """One GPU; memory in GiB."""
 
     index: int
     uuid: str
@@ -68,6 +68,10 @@ class Gpu(BaseModel):
     total_vram_gb: float
     used_vram_gb: float
     free_vram_gb: float
+    load_percent: float | None = Field(
+        description="How much of the time it computes; null where the driver cannot say.",
+        examples=[97.0],
+    )
 
 
 class Replica(BaseModel):
@@ -214,7 +218,7 @@ async def system_info(door: DoorDep) -> SystemInfo:
     )
 
 
-def _gpu(gpu: GpuMemory, node: str) -> Gpu:
+def _gpu(gpu: GpuState, node: str) -> Gpu:
     return Gpu(
         index=gpu.index,
         uuid=gpu.uuid,
@@ -223,6 +227,7 @@ def _gpu(gpu: GpuMemory, node: str) -> Gpu:
         total_vram_gb=round(gpu.total_gb, 1),
         used_vram_gb=round(gpu.used_gb, 1),
         free_vram_gb=round(gpu.free_gb, 1),
+        load_percent=gpu.load_percent,
     )
 
 

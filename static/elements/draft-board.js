@@ -39,11 +39,12 @@ class DraftBoard extends HTMLElement {
       );
       return;
     }
-    const drafts = set.drafts.map((draft) => this.#cell(set, draft));
+    const board = h("ul", { class: "board" }, ...set.drafts.map((draft) => this.#cell(set, draft)));
+    board.style.setProperty("--ratio", String(Number(set.recipe.width) / Number(set.recipe.height)));
     this.append(
       h("p", { class: "text" }, set.recipe.prompt),
       h("p", { class: "hint" }, described(set)),
-      h("ul", { class: "board" }, ...drafts),
+      board,
     );
     const others = all.filter((one) => one !== set);
     if (others.length)

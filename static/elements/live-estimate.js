@@ -1,4 +1,5 @@
-// What the video would take, asked for anew as the settings change; and what would fit, where it does not.
+// When the video would begin and what it would take, asked for anew as the settings and the queue change;
+// and what would fit, where it does not.
 
 import * as api from "../api.js";
 import { h } from "../dom.js";
@@ -8,20 +9,26 @@ import { inWords } from "../words.js";
 /** @typedef {import("../recipe.js").Recipe} Recipe */
 
 const PAUSE_MS = 400;
+/** How long a wait that was told is good for. */
+const FRESH_MS = 5000;
 /** The words do not count, but the service wants some. */
 const SOME_PROMPT = "any scene";
+const ABLE = ["ready", "unloaded"];
 
 class LiveEstimate extends HTMLElement {
   #timer = 0;
   #asked = "";
+  #ahead = 0;
 
   /**
    * @param {Recipe} recipe one that can be made, but for its prompt
    * @param {boolean} hasPicture
+   * @param {number} ahead how many videos are there that are not done
    */
-  ask(recipe, hasPicture) {
-    const question = JSON.stringify([{ ...recipe, prompt: "", seed: "" }, hasPicture]);
+  ask(recipe, hasPicture, ahead) {
+    const question = JSON.stringify([{ ...recipe, prompt: "", seed: "" }, hasPicture, ahead]);
     if (question === this.#asked) return;
+    this.#ahead = ahead;
     this.#asked = question;
     clearTimeout(this.#timer);
     this.#timer = window.setTimeout(() => this.#fetch(recipe, hasPicture, question), PAUSE_MS);
@@ -51,18 +58,15 @@ class LiveEstimate extends HTMLElement {
   }
 
   /** @param {api.Estimate} estimate */
-  #show({ seconds_to_make: seconds, peak_gb: peak, available_gb: available, fits, nearest }) {
-    const time = seconds === null ? "" : `Takes about ${inWords(seconds)}`;
-    const memory =
-      peak !== null && available !== null ? `${peak.toFixed(1)} of ${available.toFixed(1)} GB` : "";
-    const facts = h(
-      "p",
-      { class: fits === false ? "error" : "hint" },
-      [time, memory].filter(Boolean).join(" · "),
+  #show(estimate) {
+    if (estimate.seconds_until_start) this.#timer = window.setTimeout(() => (this.#asked = ""), FRESH_MS);
+    const facts = [begins(estimate, this.#ahead), ...costs(estimate)].join(" · ");
+    if (estimate.fits !== false) return this.replaceChildren(h("p", { class: "hint" }, facts));
+    this.replaceChildren(
+      h("p", { class: "error" }, costs(estimate).join(" · ")),
+      h("p", { class: "hint" }, estimate.nearest?.message ?? "It does not fit."),
+      h("div", { class: "buttons" }, ...this.#ways(estimate.nearest)),
     );
-    if (fits !== false) return this.replaceChildren(facts);
-    const say = h("p", { class: "hint" }, nearest?.message ?? "It does not fit.");
-    this.replaceChildren(facts, say, h("div", { class: "buttons" }, ...this.#ways(nearest)));
   }
 
   /** @param {api.Estimate["nearest"]} nearest */
@@ -87,6 +91,26 @@ class LiveEstimate extends HTMLElement {
   #change(change) {
     this.dispatchEvent(new CustomEvent("fitting", { bubbles: true, detail: change }));
   }
+}
+
+/**
+ * When its turn comes: from the times of videos before it, else from their number.
+ * @param {api.Estimate} estimate
+ * @param {number} ahead
+ */
+function begins({ seconds_until_start: wait, models }, ahead) {
+  if (!models.some(({ state }) => ABLE.includes(state))) return "Begins when a model is ready";
+  if (wait === 0 || !ahead) return "Begins at once";
+  if (wait !== null) return `Begins in about ${inWords(wait)}`;
+  return ahead === 1 ? "One video is before yours" : `${ahead} videos are before yours`;
+}
+
+/** Time and memory, as far as they are known. @param {api.Estimate} estimate */
+function costs({ seconds_to_make: seconds, peak_gb: peak, available_gb: available }) {
+  return [
+    ...(seconds === null ? [] : [`takes about ${inWords(seconds)}`]),
+    ...(peak === null || available === null ? [] : [`${peak.toFixed(1)} of ${available.toFixed(1)} GB`]),
+  ];
 }
 
 customElements.define("live-estimate", LiveEstimate);

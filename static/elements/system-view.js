@@ -34,10 +34,12 @@ class SystemView extends HTMLElement {
     // The links keep their place, so that the focus does not get lost every few seconds.
     if (!this.firstChild) {
       const links = h("p", { class: "links" }, ...elsewhere());
+      const where = "Ray's dashboard is open on the service's own machine only, and asks for the token that ";
+      const token = h("p", { class: "hint" }, where, h("code", {}, "ray get-auth-token"), " prints there.");
       this.append(
         h("div", { class: "heading" }, h("h2", {}, "System")),
         h("div", { class: "live" }),
-        section("Elsewhere", links),
+        section("Elsewhere", links, token),
       );
       if (api.hasKey())
         this.append(
@@ -63,9 +65,10 @@ class SystemView extends HTMLElement {
 /** @param {any} info */
 function meters(info) {
   const used = info.ram_total_gb - info.ram_available_gb;
-  const gpus = info.gpus.map((/** @type {any} */ gpu) =>
+  const gpus = info.gpus.flatMap((/** @type {any} */ gpu) => [
     meter(`GPU ${gpu.index}: ${gpu.name}`, gpu.used_vram_gb, gpu.total_vram_gb, "GB"),
-  );
+    ...(gpu.load_percent === null ? [] : [meter(`GPU ${gpu.index}, load`, gpu.load_percent, 100, "%")]),
+  ]);
   return [
     ...(gpus.length ? gpus : [h("p", { class: "hint" }, "No GPU: the models run on the CPU.")]),
     meter("Memory", used, info.ram_total_gb, "GB"),

@@ -47,7 +47,6 @@ class VideoComposer extends HTMLElement {
     $(this, "#unfold").addEventListener("click", () => this.unfold(!this.classList.contains("unfolded")));
     const before = kept(STORE);
     if (before) this.fill(before);
-    $(this, `#${CONSENT}`).checked = kept("studio.consent") === true;
   }
 
   /** @param {Model[]} models */
@@ -73,7 +72,7 @@ class VideoComposer extends HTMLElement {
    */
   setQueue(ahead) {
     this.#ahead = ahead;
-    if (this.#models.length) this.#showOutlook();
+    if (this.#models.length) this.#showOutlook(this.#problems());
   }
 
   /** @returns {Recipe} */
@@ -166,10 +165,9 @@ class VideoComposer extends HTMLElement {
   /** @returns {Map<string, string>} */
   #problems() {
     const unreadable = NUMBERS.filter((name) => $(this, `#${name}`).validity.badInput);
-    const consent = $(this, `#${CONSENT}`).checked;
     return problems(this.#models, this.recipe, {
       hasPicture: $(this, "picture-field").filled,
-      consent,
+      consent: $(this, "consent-field").given,
       unreadable,
     });
   }
@@ -178,16 +176,11 @@ class VideoComposer extends HTMLElement {
     if (!this.#models.length) return;
     const recipe = this.recipe;
     keep(STORE, recipe);
-    keep("studio.consent", $(this, `#${CONSENT}`).checked);
     this.#applyLimits(recipe);
     const found = this.#problems();
     for (const field of this.#shown) this.#say(field, found.get(field) ?? "");
     setText($(this, "#form-error"), "");
     this.#showOutlook(found);
-    // Whether somebody agreed, and to which words, makes no difference to the machine.
-    const blocked = [...found.keys()].some((field) => field !== "prompt" && field !== CONSENT);
-    if (blocked) $(this, "live-estimate").clear();
-    else $(this, "live-estimate").ask(recipe, $(this, "picture-field").filled);
   }
 
   /** @param {Recipe} recipe */
@@ -216,12 +209,17 @@ class VideoComposer extends HTMLElement {
     setText($(this, "#prompt-count"), `${characters(recipe.prompt)} / ${range(able, "prompt").maximum}`);
   }
 
-  /** @param {Map<string, string>} [found] */
-  #showOutlook(found = this.#problems()) {
+  /** What it would take, and why it cannot be sent. @param {Map<string, string>} found */
+  #showOutlook(found) {
     const [first] = found;
     for (const id of ["#make", "#draft"])
       $(this, id).setAttribute("aria-disabled", String(first !== undefined));
-    setText($(this, "#outlook"), first ? this.#named(...first) : waiting(this.#ahead));
+    setText($(this, "#outlook"), first ? this.#named(...first) : "");
+    if (first?.[0] === CONSENT) $(this, "consent-field").ask();
+    // Whether somebody agreed, and to which words, makes no difference to the machine.
+    const blocked = [...found.keys()].some((field) => field !== "prompt" && field !== CONSENT);
+    if (blocked) $(this, "live-estimate").clear();
+    else $(this, "live-estimate").ask(this.recipe, $(this, "picture-field").filled, this.#ahead);
   }
 
   /**
@@ -264,7 +262,7 @@ class VideoComposer extends HTMLElement {
   /** @param {string} field */
   #goTo(field) {
     const input = $(this, `#${field}`);
-    if (field !== "prompt") this.unfold(true);
+    if ($(this, "#settings").contains(input)) this.unfold(true);
     if ($(this, "#more").contains(input)) $(this, "#more").open = true;
     input.focus();
   }
@@ -284,12 +282,6 @@ class VideoComposer extends HTMLElement {
     this.#sending = busy;
     setText($(this, "#make"), busy ? "Sending …" : "Make video");
   }
-}
-
-/** @param {number} ahead */
-function waiting(ahead) {
-  if (!ahead) return "A model is free: it begins at once.";
-  return ahead === 1 ? "One video is before yours." : `${ahead} videos are before yours.`;
 }
 
 customElements.define("video-composer", VideoComposer);

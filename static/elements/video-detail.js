@@ -95,7 +95,7 @@ class VideoDetail extends HTMLElement {
       h("p", { class: "hint" }, `${video.model} · ${ago(video.created_at)}`),
       h("div", { class: "buttons" }, ...this.#firstButtons(video, made)),
       open ? null : this.#more(video, made),
-      section("Recipe", list(video), ...notices(video)),
+      section("Recipe", list(video), ...begunWith(video), ...notices(video)),
       this.#commands(video),
     );
   }
@@ -248,6 +248,20 @@ const section = (title, ...children) => h("section", {}, h("h3", {}, title), ...
 /** @param {Video} video */
 const list = (video) =>
   h("dl", {}, ...facts(video).flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
+
+/** The picture it began with; that of a failed one is gone. @param {Video} video */
+const begunWith = (video) =>
+  video.has_image && video.status === "completed"
+    ? [
+        h("img", {
+          class: "begun",
+          src: api.contentUrl(video.id, "picture"),
+          alt: "The picture it began with",
+          width: video.width,
+          height: video.height,
+        }),
+      ]
+    : [];
 
 /** @param {Video} video */
 const notices = (video) =>

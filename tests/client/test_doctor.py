@@ -17,7 +17,7 @@ from deployments.client.cli import main
 from deployments.client.findings import Finding, Setup, read_setup
 from deployments.core import gpu
 from deployments.core.config import LimitsConfig, ServiceConfig
-from deployments.core.events import GpuMemory
+from deployments.core.events import GpuState
 from deployments.ingress import create_app
 from tests.scripted_jobs import GPU, ScriptedJobs, replica, served, service_config
 
@@ -77,7 +77,7 @@ def model(**settings: object) -> Setup:
     return setup(models=[{"name": "mochi", **settings}])
 
 
-def gpus_are(monkeypatch: pytest.MonkeyPatch, *cards: GpuMemory) -> None:
+def gpus_are(monkeypatch: pytest.MonkeyPatch, *cards: GpuState) -> None:
     monkeypatch.setattr(gpu, "gpus", lambda: cards)
 
 
@@ -212,7 +212,7 @@ def test_a_gpu_that_cannot_be_used_is_told(
 def test_pytorch_is_asked_whether_it_sees_the_gpu(
     monkeypatch: pytest.MonkeyPatch,
     program: str,
-    cards: list[GpuMemory],
+    cards: list[GpuState],
     state: str,
     sentence: str,
 ) -> None:
@@ -248,7 +248,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_weights_name_the_command_that_gets_them(
     monkeypatch: pytest.MonkeyPatch,
     settings: dict[str, object],
-    cards: list[GpuMemory],
+    cards: list[GpuState],
     state: str,
     sentence: str,
 ) -> None:

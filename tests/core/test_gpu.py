@@ -1,4 +1,4 @@
-"""GPU memory as NVML tells it; the NVML functions are replaced, for no test machine has a GPU."""
+"""The GPUs as NVML tells of them; its functions are replaced, for no test machine has a GPU."""
 
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -23,8 +23,10 @@ class Driver:
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
         for name in ("Init", "DeviceGetCount", "DeviceGetHandleByIndex", "DeviceGetHandleByUUID"):
             monkeypatch.setattr(pynvml, f"nvml{name}", getattr(self, name))
-        for name in ("MemoryInfo", "UUID", "Name", "Index", "DeviceHandleFromMigDeviceHandle"):
+        for name in ("MemoryInfo", "UtilizationRates", "UUID", "Name", "Index"):
             monkeypatch.setattr(pynvml, f"nvmlDeviceGet{name}", getattr(self, name))
+        card_of = "DeviceHandleFromMigDeviceHandle"
+        monkeypatch.setattr(pynvml, f"nvmlDeviceGet{card_of}", getattr(self, card_of))
 
     def Init(self) -> None: ...
 
@@ -49,6 +51,11 @@ class Driver:
             raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
         return SimpleNamespace(total=24 * GIB, used=int(2.5 * GIB), free=int(21.5 * GIB))
 
+    def UtilizationRates(self, handle: int | str) -> SimpleNamespace:
+        if isinstance(handle, str):
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+        return SimpleNamespace(gpu=97, memory=40)
+
     def UUID(self, handle: int | str) -> str:
         return handle if isinstance(handle, str) else f"GPU-{handle}"
 
@@ -70,6 +77,7 @@ def test_every_gpu_is_listed_in_gib(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = gpu.gpus()
     assert (first.uuid, first.index, first.name) == ("GPU-0", 0, "NVIDIA H200")
     assert (first.total_gb, first.used_gb, first.free_gb) == (24.0, 2.5, 21.5)
+    assert first.load_percent == 97
     assert second.name == "NVIDIA L4"
 
 
@@ -100,10 +108,10 @@ def test_only_visible_gpus_are_listed(
 
 
 def test_a_mig_slice_has_the_index_of_its_card(monkeypatch: pytest.MonkeyPatch) -> None:
-    """NVML gives no index for a slice."""
+    """NVML gives neither an index nor a load for a slice."""
     Driver(slices={"MIG-a": 1}).install(monkeypatch)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-a")
-    assert gpu.gpus()[0].index == 1
+    assert [(found.index, found.load_percent) for found in gpu.gpus()] == [(1, None)]
 
 
 def test_a_gpu_that_does_not_answer_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 
 import httpx
 
-from deployments.core.events import GpuMemory
+from deployments.core.events import GpuState
 
-GPU = GpuMemory(uuid="GPU-1", index=0, name="H100", total_gb=80, used_gb=30, free_gb=50)
+GPU = GpuState(uuid="GPU-1", index=0, name="H100", total_gb=80, used_gb=30, free_gb=50)
 EXPORTERS_OWN = "otel_scope_"
 
 

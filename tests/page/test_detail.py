@@ -86,10 +86,13 @@ def test_the_loop_can_be_left(studio: Studio) -> None:
 
 def test_the_recipe_and_the_download(studio: Studio) -> None:
     """Everything that made it, and the file under its own name."""
-    job_id = studio.add("a blue square", seed=42)
+    more = {"guidance_scale": 3.5, "negative_prompt": "text", "low_vram": True}
+    job_id = studio.add("a blue square", seed=42, **more)
     page = opened(studio, job_id)
     recipe = page.locator("#sheet dl")
-    for fact in ("Seed42", "Size256 × 256", "Drawn at128 × 128, then scaled up", "Steps20"):
+    told = ("Seed42", "Size256 × 256", "Drawn at128 × 128, then scaled up", "Steps20")
+    told += ("Not to showtext", "Guidance3.5", "Qualityexact", "GPU memoryas little as possible")
+    for fact in told:
         expect(recipe).to_contain_text(fact)
     with page.expect_download() as download:
         page.get_by_role("link", name="Download").click()
@@ -167,8 +170,10 @@ PICTURED = {"has_image": True, "prefer_backend": "opensora"}
 
 
 def test_another_seed_keeps_the_picture(studio: Studio) -> None:
-    """The server keeps it; commands name a file of the user's."""
+    """The server keeps it, and shows it; commands name a file of the user's."""
     page = opened(studio, studio.add("the waves roll in", **PICTURED))
+    begun_with = page.get_by_alt_text("The picture it began with")
+    assert begun_with.evaluate("img => img.decode().then(() => img.naturalWidth)") > 0
     page.get_by_text("As a command").click()
     expect(page.locator("#sheet pre")).to_contain_text("-F input_reference=@picture.png")
     page.get_by_role("button", name="Another seed").click()

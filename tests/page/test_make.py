@@ -6,7 +6,9 @@ import pytest
 from playwright.sync_api import Locator, Page, Route, expect
 
 from deployments.core.errors import InvalidRequest, QueueFull
+from deployments.core.outlook import Times
 from tests.page.conftest import Studio
+from tests.scripted_jobs import replica
 
 pytestmark = pytest.mark.system
 
@@ -113,8 +115,10 @@ def test_too_many_pixels_are_told(studio: Studio) -> None:
 
 
 def test_consent_is_asked_for_and_remembered(studio: Studio) -> None:
-    """It is never ticked beforehand; once given, this browser keeps it."""
+    """It is never ticked beforehand; once given, this browser keeps it. Until then it stands beside
+    the button, and out of the way from the next visit on."""
     page = studio.open()
+    expect(page.locator(".send consent-field")).to_be_visible()
     page.get_by_label(PROMPT).fill("a red ball")
     press(page)
     expect(page.locator("#lawful_use_consent-error")).to_have_text("Agree to this first.")
@@ -123,6 +127,7 @@ def test_consent_is_asked_for_and_remembered(studio: Studio) -> None:
     expect(page.locator("#lawful_use_consent-error")).to_be_empty()
     studio.open()
     expect(page.get_by_label("I will use this video lawfully")).to_be_checked()
+    expect(page.locator(".settings consent-field")).to_be_visible()
 
 
 def test_what_was_set_stays_set(studio: Studio) -> None:
@@ -202,12 +207,21 @@ def test_the_dice_and_the_lock(studio: Studio) -> None:
 
 
 def test_the_queue_is_told_before_one_joins_it(studio: Studio) -> None:
-    """From the service's own count, as soon as it changes."""
+    """From the service's own count, as soon as it changes, and in time where it has learnt that."""
     page = studio.open()
     studio.fill()
-    expect(page.locator("#outlook")).to_have_text("A model is free: it begins at once.")
+    told = page.locator("live-estimate")
+    expect(told).to_have_text("Begins at once")
     studio.make()
-    expect(page.locator("#outlook")).to_have_text("One video is before yours.")
+    expect(told).to_have_text("One video is before yours")
+    studio.jobs.times = {name: Times(start_s=80, make_s=40) for name in ("mochi", "opensora")}
+    page.get_by_label("Frames", exact=True).fill("24")
+    expect(told).to_have_text("Begins in about 1 min 20 s · takes about 40 s")
+    studio.jobs.times = {name: Times(start_s=20, make_s=40) for name in ("mochi", "opensora")}
+    expect(told).to_have_text("Begins in about 20 s · takes about 40 s")
+    studio.jobs.replicas = (replica("loading"),)
+    page.get_by_label("Frames", exact=True).fill("32")
+    expect(told).to_contain_text("Begins when a model is ready")
 
 
 def test_a_refusal_of_the_server_stands_beside_its_field(studio: Studio) -> None:

@@ -24,6 +24,7 @@ def test_the_machine_and_its_models_are_told(studio: Studio) -> None:
     system = page.locator("system-view")
     expect(system).to_contain_text("GPU 0: NVIDIA H200")
     expect(system).to_contain_text("2.3 of 139.8 GB")
+    expect(system).to_contain_text("GPU 0, load41 %")
     mochi = system.locator("article").first
     expect(mochi).to_contain_text("the small demo one that comes with the service")
     expect(mochi).to_contain_text("make weights MODEL=mochi")

@@ -105,6 +105,23 @@ def test_the_first_model_that_is_ready_and_has_the_memory_is_the_one(api: Api) -
     assert estimate(api)["model"] == "mochi"
 
 
+def test_of_those_that_can_the_one_that_is_free_first_is_the_one(api: Api) -> None:
+    """As it will get the video; of equals the preferred one."""
+    on_gpu(api, mochi=140.0, opensora=140.0)
+    free, busy, unknown = (Times(start_s=start_s, make_s=9.0) for start_s in (0.0, 60.0, None))
+    for mochi, opensora, expected in (
+        (busy, free, "opensora"),
+        (unknown, busy, "opensora"),
+        (free, free, "mochi"),
+        (unknown, unknown, "mochi"),
+    ):
+        api.jobs.times = {"mochi": mochi, "opensora": opensora}
+        assert estimate(api)["model"] == expected
+    api.jobs.times = {"mochi": busy, "opensora": free}
+    on_gpu(api, mochi=140.0, opensora=20.0)
+    assert estimate(api)["model"] == "mochi"
+
+
 def test_of_several_replicas_the_one_where_it_fits_worst_counts(api: Api) -> None:
     """Any of them may get the video."""
     at = [Placement(mode=MODES[0], available_gb=gb, total_gb=80) for gb in (79.0, 12.5, 60.0)]

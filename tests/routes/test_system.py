@@ -175,7 +175,7 @@ def test_system_info_with_a_gpu_is_in_gib_with_one_decimal(api: Api) -> None:
     assert info["total_vram_gb"] == 139.8
     assert info["used_vram_gb"] == 2.3
     assert info["free_vram_gb"] == 137.5
-    assert [gpu["uuid"] for gpu in info["gpus"]] == ["GPU-1"]
+    assert [(gpu["uuid"], gpu["load_percent"]) for gpu in info["gpus"]] == [("GPU-1", 41)]
     assert len(info["replicas"]) == 2
 
 

@@ -1,0 +1,29 @@
+// The consent to lawful use: beside the button until it was given, from the next visit on among the settings.
+
+import { $, keep, kept } from "../dom.js";
+
+const STORE = "studio.consent";
+
+class ConsentField extends HTMLElement {
+  #known = false;
+
+  connectedCallback() {
+    if (this.#known) return; // it was only moved
+    this.#known = true;
+    const box = $(this, "input");
+    box.checked = kept(STORE) === true;
+    box.addEventListener("change", () => keep(STORE, box.checked));
+    if (box.checked) $(document, "#settings").append(this);
+  }
+
+  get given() {
+    return $(this, "input").checked;
+  }
+
+  /** On a phone, where room is scarce, it is shown only when nothing else is missing. */
+  ask() {
+    this.classList.add("asked");
+  }
+}
+
+customElements.define("consent-field", ConsentField);
