@@ -40,5 +40,14 @@ class _NameTheJob(logging.Filter):
         return True
 
 
+def _is_no_routine_call(record: logging.LogRecord) -> bool:
+    """Whether a line of Serve's is anything else than a call between replicas that went well. They
+    call each other every second, for as long as the service is up."""
+    routine = getattr(record, "serve_access_log", False) and record.msg.startswith("CALL ")
+    return not (routine and " OK " in record.msg)
+
+
 logger = logging.getLogger("ray.serve.video")
 logger.addFilter(_NameTheJob())
+# Serve's own lines; ours are of a child, and do not pass here.
+logging.getLogger("ray.serve").addFilter(_is_no_routine_call)

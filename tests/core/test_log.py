@@ -66,3 +66,20 @@ def test_what_a_followed_coroutine_calls_names_the_job_too(
         ("video_2", "video_id=video_2: no frame can be read"),
         ("video_9", "video_id=video_9: another's"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("line", "kept"),
+    [
+        ("CALL report OK 11.7ms", False),
+        ("CALL report REPLICA_UNAVAILABLE 3.0ms", True),
+        ("GET /v1/videos 200 8.4ms", True),
+    ],
+)
+def test_what_replicas_tell_each_other_every_second_is_not_logged(line: str, kept: bool) -> None:
+    """What failed is, and so is what came from outside."""
+    serve, handler = logging.getLogger("ray.serve"), Kept()
+    serve.addHandler(handler)
+    serve.warning(line, extra={"serve_access_log": True})
+    serve.removeHandler(handler)
+    assert [record.getMessage() for record in handler.records] == [line] * kept

@@ -36,7 +36,8 @@ def test_time_and_memory_are_told_before_anything_is_sent(studio: Studio) -> Non
     """Anew with each change; nothing while the settings are wrong."""
     page = studio.open()
     told = page.locator("live-estimate")
-    expect(told).to_have_text(re.compile(r"^Begins at once · takes about 1 min 23 s · \d+\.\d of 30\.0 GB$"))
+    words = r"^Begins at once · takes about 1 min 23 s · \d+\.\d of 30\.0 GB$"
+    expect(told).to_have_text(re.compile(words))
     before = told.inner_text()
     page.get_by_label("Frames", exact=True).fill("8")
     expect(told).not_to_have_text(before)
