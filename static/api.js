@@ -107,12 +107,41 @@ export function list(query) {
  */
 export const video = (id) => call(address(id));
 
+/** Keys of requests whose answer has not come: what was asked for, to its key. @type {Map<string, string>} */
+const unanswered = new Map();
+
+/**
+ * Ask for a video once: the same request, repeated before it was answered or because the answer was
+ * lost, is the same video.
+ * @param {string} path
+ * @param {string} wanted what is asked for, as text
+ * @param {RequestInit} options
+ * @returns {Promise<Video>}
+ */
+async function begin(path, wanted, options) {
+  const request = `${path} ${wanted}`;
+  const key = unanswered.get(request) ?? crypto.getRandomValues(new Uint32Array(4)).join("-");
+  unanswered.set(request, key);
+  const headers = { ...options.headers, "Idempotency-Key": key };
+  try {
+    const made = await call(path, { ...options, method: "POST", headers });
+    unanswered.delete(request);
+    return made;
+  } catch (error) {
+    if (!(error instanceof ApiError && error.status === 0)) unanswered.delete(request);
+    throw error;
+  }
+}
+
 /**
  * Begin a video; does not wait for it.
  * @param {FormData} form
  * @returns {Promise<Video>}
  */
-export const create = (form) => call("/v1/videos", { method: "POST", body: form });
+export function create(form) {
+  const fields = [...form].map(([name, value]) => [name, value instanceof Blob ? value.size : value]);
+  return begin("/v1/videos", JSON.stringify(fields), { body: form });
+}
 
 /**
  * What such a video would take; nothing is made.
@@ -128,7 +157,7 @@ export const estimate = (form) => call("/v1/videos/estimate", { method: "POST", 
  * @returns {Promise<Video>}
  */
 export const remix = (id, prompt) =>
-  call(`${address(id)}/remix`, { method: "POST", ...json({ prompt, lawful_use_consent: true }) });
+  begin(`${address(id)}/remix`, prompt, json({ prompt, lawful_use_consent: true }));
 
 /**
  * @param {string} id

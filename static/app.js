@@ -97,9 +97,8 @@ async function catchUp() {
 
 /** @param {string} id */
 async function refresh(id) {
-  const asOf = performance.now();
   try {
-    videos.put(await api.video(id), asOf);
+    await videos.ask(() => api.video(id));
   } catch (error) {
     if (!(error instanceof api.ApiError && error.status === 404)) throw error;
     videos.drop(id);

@@ -33,7 +33,7 @@ export async function pin(video) {
 /** @param {Video} video */
 export async function cancel(video) {
   try {
-    videos.put(await api.cancel(video.id));
+    await videos.ask(() => api.cancel(video.id));
     announce("Cancelled.");
   } catch (error) {
     complain(error);
@@ -45,14 +45,14 @@ export async function cancel(video) {
  * @param {Video} video
  * @param {string} [prompt]
  */
-export const again = (video, prompt = video.prompt) => begin(api.remix(video.id, prompt));
+export const again = (video, prompt = video.prompt) => begin(() => api.remix(video.id, prompt));
 
 /**
  * Make it anew from its recipe: with another seed, or because it failed.
  * @param {Video} video
  * @param {Record<string, string>} changes
  */
-export const anew = (video, changes = {}) => begin(createAnew(video, changes));
+export const anew = (video, changes = {}) => begin(() => createAnew(video, changes));
 
 /**
  * @param {Video} video
@@ -73,11 +73,10 @@ export async function pictureOf(video) {
   throw new Error("The picture it began with is not kept. “Use settings” fills in the rest; add the picture there.");
 }
 
-/** @param {Promise<Video>} request */
+/** @param {() => Promise<Video>} request */
 async function begin(request) {
   try {
-    const made = await request;
-    videos.put(made);
+    const made = await videos.ask(request);
     announce("Begun.");
     return made;
   } catch (error) {

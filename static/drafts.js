@@ -67,8 +67,7 @@ export async function begin(recipe, picture, model) {
   };
   if (picture) pictures.set(set.id, picture);
   for (const seed of seeds) {
-    const video = await api.create(toForm({ ...own, ...set.fast, seed }, picture));
-    videos.put(video);
+    const video = await videos.ask(() => api.create(toForm({ ...own, ...set.fast, seed }, picture)));
     set.drafts.push({ seed, draft: video.id, full: "" });
     remember(set);
   }
@@ -84,8 +83,7 @@ export async function finish(set, draft) {
   let picture = pictures.get(set.id) ?? null;
   // After a reload the picture is gone, but each draft begins with it.
   if (set.withPicture && !picture) picture = await api.picture(draft.draft);
-  const video = await api.create(toForm({ ...set.recipe, seed: draft.seed }, picture));
-  videos.put(video);
+  const video = await videos.ask(() => api.create(toForm({ ...set.recipe, seed: draft.seed }, picture)));
   draft.full = video.id;
   remember(set);
 }

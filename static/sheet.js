@@ -15,12 +15,7 @@ let shownAt = "";
 
 /** @param {string} id */
 async function known(id) {
-  const video = videos.get(id);
-  if (video) return video;
-  const asOf = performance.now();
-  const fetched = await api.video(id);
-  videos.put(fetched, asOf);
-  return fetched;
+  return videos.get(id) ?? videos.ask(() => api.video(id));
 }
 
 /**

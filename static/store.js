@@ -16,6 +16,8 @@ export const unfinished = (video) => video.status === "queued" || video.status =
 class VideoStore extends EventTarget {
   /** @type {Map<string, {video: Video, asOf: number}>} */
   #known = new Map();
+  /** @type {Map<string, number>} when a video was dropped: older answers do not bring it back */
+  #dropped = new Map();
   /** @type {Map<string, Preview>} the newest of each video that runs */
   #previews = new Map();
   /** @type {Map<string, number>} deletions that can still be undone: id to timer */
@@ -44,11 +46,23 @@ class VideoStore extends EventTarget {
    */
   put(video, asOf = performance.now()) {
     const before = this.#known.get(video.id);
-    if (before && before.asOf > asOf) return;
+    if ((before?.asOf ?? this.#dropped.get(video.id) ?? 0) > asOf) return;
     this.#known.set(video.id, { video, asOf });
     if (video.status !== "in_progress") this.#previews.delete(video.id);
     if (this.#leaving.has(video.id)) return;
     this.dispatchEvent(new CustomEvent("change", { detail: { video, before: before?.video } }));
+  }
+
+  /**
+   * Take in the answer of a call; what the stream told meanwhile is newer.
+   * @param {() => Promise<Video>} call
+   * @returns {Promise<Video>} as it stands now
+   */
+  async ask(call) {
+    const asOf = performance.now();
+    const video = await call();
+    this.put(video, asOf);
+    return this.get(video.id) ?? video;
   }
 
   /** @param {string} id */
@@ -68,6 +82,7 @@ class VideoStore extends EventTarget {
     clearTimeout(this.#leaving.get(id));
     this.#leaving.delete(id);
     this.#previews.delete(id);
+    this.#dropped.set(id, performance.now());
     if (this.#known.delete(id)) this.#tellGone(id);
   }
 

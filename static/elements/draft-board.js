@@ -58,7 +58,7 @@ class DraftBoard extends HTMLElement {
     for (const id of [draft.draft, draft.full]) {
       if (!id || videos.get(id)) continue;
       try {
-        videos.put(await api.video(id));
+        await videos.ask(() => api.video(id));
       } catch {
         this.#refresh();
       }

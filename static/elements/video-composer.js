@@ -124,7 +124,8 @@ class VideoComposer extends HTMLElement {
   submit() {
     return this.#send(async () => {
       const recipe = this.recipe;
-      videos.put(await api.create(toForm(recipe, await $(this, "picture-field").blob())));
+      const form = toForm(recipe, await $(this, "picture-field").blob());
+      await videos.ask(() => api.create(form));
       this.dispatchEvent(new Event("made"));
     });
   }
