@@ -32,6 +32,7 @@ import { keep, kept } from "./dom.js";
  */
 
 const KEYED = "studio.keyed";
+const PATIENCE_MS = 20_000;
 const RETRY_FIRST_MS = 1000;
 const RETRY_LAST_MS = 10_000;
 
@@ -59,7 +60,8 @@ export const door = new EventTarget();
 async function call(path, options) {
   let response;
   try {
-    response = await fetch(path, options);
+    // A picture may take long on its way; a question does not.
+    response = await fetch(path, options ?? { signal: AbortSignal.timeout(PATIENCE_MS) });
   } catch {
     throw new ApiError("The service does not answer.", 0);
   }
@@ -160,10 +162,11 @@ export const remix = (id, prompt) =>
   begin(`${address(id)}/remix`, prompt, json({ prompt, lawful_use_consent: true }));
 
 /**
+ * Also sent when the page is being left.
  * @param {string} id
  * @returns {Promise<Video>}
  */
-export const cancel = (id) => call(`${address(id)}/cancel`, { method: "POST" });
+export const cancel = (id) => call(`${address(id)}/cancel`, { method: "POST", keepalive: true });
 
 /**
  * Remove a video with its files. Also sent when the page is being left.
@@ -263,7 +266,13 @@ export class Feed extends EventTarget {
     if (source.readyState !== EventSource.CLOSED) return;
     const pause = Math.min(RETRY_FIRST_MS * 2 ** this.#tries, RETRY_LAST_MS);
     this.#tries += 1;
-    setTimeout(() => source === this.#source && this.open(), pause);
+    setTimeout(() => this.#reopen(source), pause);
+  }
+
+  /** A stream does not say why it was refused; where a key is wanted, a list does. @param {EventSource} source */
+  async #reopen(source) {
+    if (source === this.#source) await list({ limit: 1 }).catch(() => {});
+    if (source === this.#source) this.open();
   }
 
   /**

@@ -1,20 +1,26 @@
 // What one can do with a video that is there: the same from the wall, the detail view and the keyboard.
 
 import * as api from "./api.js";
-import { announce } from "./dom.js";
+import { $, announce } from "./dom.js";
 import { recipeOf, toForm } from "./recipe.js";
 import { videos } from "./store.js";
 import { toast } from "./toasts.js";
 
 /** @typedef {import("./api.js").Video} Video */
 
-/** @param {unknown} error */
-export const complain = (error) => toast(error instanceof Error ? error.message : String(error));
+/** How long a video must have been in the making for its cancelling to be held back, in seconds. */
+const WORTH_ASKING_S = 60;
+
+/** Say what went wrong; a missing key is asked for anyway. @param {unknown} error */
+export function complain(error) {
+  if (error instanceof api.ApiError && error.status === 401) return;
+  toast(error instanceof Error ? error.message : String(error));
+}
 
 /** @param {Video} video */
 export function remove(video) {
-  const undo = videos.deleteSoon(video.id, complain);
-  toast("Deleted.", { label: "Undo", act: undo });
+  const { undo, settle } = videos.deleteSoon(video.id, complain);
+  toast("Deleted.", { label: "Undo", act: undo, lapse: settle });
 }
 
 /** @param {Video} video */
@@ -30,14 +36,16 @@ export async function pin(video) {
   }
 }
 
-/** @param {Video} video */
-export async function cancel(video) {
-  try {
-    await videos.ask(() => api.cancel(video.id));
+/**
+ * End a video that is in the making. Where much would be lost, that can be taken back for a while.
+ * @param {Video} video
+ */
+export function cancel(video) {
+  const { undo, settle } = videos.cancelSoon(video.id, complain);
+  if (video.started_at === null || Date.now() / 1000 - video.started_at < WORTH_ASKING_S) {
+    settle();
     announce("Cancelled.");
-  } catch (error) {
-    complain(error);
-  }
+  } else toast("It will be cancelled.", { label: "Undo", act: undo, lapse: settle });
 }
 
 /**
@@ -73,11 +81,20 @@ export async function pictureOf(video) {
   throw new Error("The picture it began with is not kept. “Use settings” fills in the rest; add the picture there.");
 }
 
-/** @param {() => Promise<Video>} request */
+/**
+ * Begin a video, if whoever asks for it has agreed to lawful use; if not, ask for that first.
+ * @param {() => Promise<Video>} request
+ * @returns {Promise<Video | null>} null when it has not begun
+ */
 async function begin(request) {
+  const consent = $(document, "consent-field");
+  if (!consent.given) {
+    toast(consent.sentence, { label: "I agree", act: () => (consent.give(), begin(request)) });
+    return null;
+  }
   try {
     const made = await videos.ask(request);
-    announce("Begun.");
+    announce("Started.");
     return made;
   } catch (error) {
     complain(error);

@@ -20,8 +20,8 @@ export const NUMBERS = [
 const SIDES = ["width", "height"];
 const MAY_BE_EMPTY = ["seed", "num_inference_steps", "guidance_scale"];
 
-/** The number of characters as the server counts them. @param {string} text */
-export const characters = (text) => [...text].length;
+/** The number of characters as the server counts them: a form sends two for a line break. @param {string} text */
+export const characters = (text) => [...text.replaceAll("\n", "\r\n")].length;
 
 /**
  * @param {Model} model
@@ -130,10 +130,11 @@ export function problems(models, recipe, more) {
 }
 
 /**
+ * What is wrong with a prompt, or "".
  * @param {string} text
  * @param {Range} limits in characters
  */
-function promptProblem(text, limits) {
+export function promptProblem(text, limits) {
   const count = characters(text);
   if (!text.trim()) return "Describe what the video should show.";
   if (count < limits.minimum) return `Write at least ${limits.minimum} characters.`;

@@ -1,6 +1,7 @@
 // The dialog over the wall, for whatever has an address of its own: one video, or two to compare.
 
 import * as api from "./api.js";
+import { bringMessages, openDialog } from "./dialog.js";
 import { $, h } from "./dom.js";
 import { icon } from "./icons.js";
 import { videos } from "./store.js";
@@ -80,22 +81,35 @@ function show(content, turns) {
   );
   dialog.replaceChildren(h("div", { class: "sheet-top" }, ...turns, close), content);
   shownAt = location.hash;
-  if (dialog.open) return;
+  if (dialog.open) return bringMessages();
   before = /** @type {HTMLElement | null} */ (document.activeElement);
-  dialog.showModal();
+  openDialog(dialog);
 }
 
-/** Close it, and give the focus back. */
-export function closeSheet() {
+/**
+ * Close it, and give the focus back.
+ * @param {boolean} [giveBack] false: the focus goes elsewhere
+ */
+export function closeSheet(giveBack = true) {
+  if (!giveBack) before = null;
   if (dialog.open) dialog.close();
 }
 
 dialog.addEventListener("close", () => {
   // The event comes late: something else may be open by now.
   if (dialog.open) return;
-  document.body.append($(document, "#toasts"));
   dialog.replaceChildren();
+  bringMessages();
   if (before?.isConnected) before.focus();
-  if (location.hash === shownAt) location.hash = "#/";
+  else if (before) dialog.dispatchEvent(new Event("orphaned"));
+  if (location.hash === shownAt) dialog.dispatchEvent(new Event("left"));
 });
-dialog.addEventListener("click", (/** @type {Event} */ event) => event.target === dialog && dialog.close());
+
+/** Whether the button went down beside the sheet: a selection may end there that began inside. */
+let pressedBeside = false;
+dialog.addEventListener("pointerdown", (/** @type {Event} */ event) => {
+  pressedBeside = event.target === dialog;
+});
+dialog.addEventListener("click", (/** @type {Event} */ event) => {
+  if (event.target === dialog && pressedBeside) dialog.close();
+});

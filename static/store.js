@@ -6,9 +6,8 @@ import * as api from "./api.js";
 /**
  * @typedef {import("./api.js").Video} Video
  * @typedef {import("./api.js").Preview} Preview
+ * @typedef {{settle: () => void, undo: () => void}} Choice what can still be taken back
  */
-
-const UNDO_MS = 10_000;
 
 /** @param {Video} video */
 export const unfinished = (video) => video.status === "queued" || video.status === "in_progress";
@@ -20,8 +19,10 @@ class VideoStore extends EventTarget {
   #dropped = new Map();
   /** @type {Map<string, Preview>} the newest of each video that runs */
   #previews = new Map();
-  /** @type {Map<string, number>} deletions that can still be undone: id to timer */
+  /** @type {Map<string, () => void>} deletions that can still be taken back */
   #leaving = new Map();
+  /** @type {Map<string, () => void>} cancellations that can still be taken back */
+  #ending = new Map();
 
   /**
    * @param {string} id
@@ -49,6 +50,7 @@ class VideoStore extends EventTarget {
     if ((before?.asOf ?? this.#dropped.get(video.id) ?? 0) > asOf) return;
     this.#known.set(video.id, { video, asOf });
     if (video.status !== "in_progress") this.#previews.delete(video.id);
+    if (!unfinished(video)) this.#ending.delete(video.id);
     if (this.#leaving.has(video.id)) return;
     this.dispatchEvent(new CustomEvent("change", { detail: { video, before: before?.video } }));
   }
@@ -79,31 +81,59 @@ class VideoStore extends EventTarget {
 
   /** @param {string} id */
   drop(id) {
-    clearTimeout(this.#leaving.get(id));
     this.#leaving.delete(id);
+    this.#ending.delete(id);
     this.#previews.delete(id);
     this.#dropped.set(id, performance.now());
     if (this.#known.delete(id)) this.#tellGone(id);
   }
 
   /**
-   * Hide a video, and delete it on the server when nobody took that back in time.
+   * Hide a video until it is settled whether it is deleted on the server.
    * @param {string} id
    * @param {(error: unknown) => void} failed
-   * @returns {() => void} takes it back
+   * @returns {Choice}
    */
   deleteSoon(id, failed) {
-    this.#leaving.set(
-      id,
-      window.setTimeout(() => this.#delete(id, failed), UNDO_MS),
-    );
+    this.#leaving.set(id, () => this.#delete(id, failed));
     this.#tellGone(id);
-    return () => this.#bringBack(id);
+    return { settle: () => this.#settle(this.#leaving, id), undo: () => this.#bringBack(id) };
   }
 
-  /** Send every deletion that still waits: the page is being left. */
+  /**
+   * Mark a video as one that will be cancelled, until that is settled.
+   * @param {string} id
+   * @param {(error: unknown) => void} failed
+   * @returns {Choice}
+   */
+  cancelSoon(id, failed) {
+    const undo = () => {
+      if (this.#ending.delete(id)) this.#tellChange(id);
+    };
+    const cancel = () => this.ask(() => api.cancel(id)).then(undo, (error) => (undo(), failed(error)));
+    this.#ending.set(id, cancel);
+    this.#tellChange(id);
+    return { settle: () => this.#settle(this.#ending, id), undo };
+  }
+
+  /** Whether a video is about to be cancelled. @param {string} id */
+  isEnding(id) {
+    return this.#ending.has(id);
+  }
+
+  /** Do whatever could still be taken back: the page is being left. */
   flush() {
-    for (const id of [...this.#leaving.keys()]) this.#delete(id, () => {});
+    for (const pending of [this.#leaving, this.#ending]) {
+      for (const id of [...pending.keys()]) this.#settle(pending, id);
+    }
+  }
+
+  /**
+   * @param {Map<string, () => void>} pending
+   * @param {string} id
+   */
+  #settle(pending, id) {
+    pending.get(id)?.();
   }
 
   /**
@@ -111,7 +141,6 @@ class VideoStore extends EventTarget {
    * @param {(error: unknown) => void} failed
    */
   async #delete(id, failed) {
-    clearTimeout(this.#leaving.get(id));
     try {
       await api.remove(id);
       this.drop(id);
@@ -124,9 +153,12 @@ class VideoStore extends EventTarget {
 
   /** @param {string} id */
   #bringBack(id) {
-    clearTimeout(this.#leaving.get(id));
-    this.#leaving.delete(id);
-    const video = this.#known.get(id)?.video;
+    if (this.#leaving.delete(id)) this.#tellChange(id);
+  }
+
+  /** @param {string} id */
+  #tellChange(id) {
+    const video = this.get(id);
     if (video) this.dispatchEvent(new CustomEvent("change", { detail: { video, before: undefined } }));
   }
 

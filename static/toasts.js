@@ -1,31 +1,33 @@
-// Short messages at the lower edge, some with a way back.
+// Short messages at the lower edge, some with a way back for as long as they are there.
 
 import { $, h } from "./dom.js";
 
 const SHOWN_MS = 10_000;
 
 /**
+ * Time stands still while one points at the message, or is at its button.
  * @param {string} sentence
- * @param {{label: string, act: () => void} | null} [way]
+ * @param {{label: string, act: () => void, lapse?: () => void} | null} [way] `lapse`: nobody took it
  */
 export function toast(sentence, way = null) {
-  const place = $(document, "#toasts");
-  const close = () => {
+  let timer = 0;
+  const close = (/** @type {(() => void) | undefined} */ then) => {
     clearTimeout(timer);
     node.remove();
+    then?.();
   };
-  const act = () => {
-    way?.act();
-    close();
+  const wait = () => {
+    if (!node.isConnected) return;
+    clearTimeout(timer);
+    timer = window.setTimeout(() => close(way?.lapse), SHOWN_MS);
   };
+  const hold = () => clearTimeout(timer);
   const node = h(
     "div",
-    { class: "toast" },
+    { class: "toast", onpointerenter: hold, onfocusin: hold, onpointerleave: wait, onfocusout: wait },
     h("span", {}, sentence),
-    way && h("button", { type: "button", onclick: act }, way.label),
+    way && h("button", { type: "button", onclick: () => close(way.act) }, way.label),
   );
-  // Over an open dialog, which covers everything beside it.
-  (document.querySelector("dialog[open]") ?? document.body).append(place);
-  place.append(node);
-  const timer = setTimeout(close, SHOWN_MS);
+  $(document, "#toasts").append(node);
+  wait();
 }

@@ -42,6 +42,9 @@ export function ago(unix) {
   });
 }
 
+/** The beginning of a text, for where it is only to be recognised. @param {string} text */
+export const shortened = (text) => (text.length > 80 ? `${text.slice(0, 80)} …` : text);
+
 /** @param {Video} video */
 export function phase(video) {
   if (video.status !== "queued" || !video.queue_position) return PHASES[video.phase] ?? video.phase;
@@ -101,15 +104,15 @@ export function facts(video) {
     ["GPU memory", video.low_vram ? "as little as possible" : ""],
     ["LoRA", loraText(video.loras ?? [])],
     ["Model", video.checkpoint ? `${video.model} (${video.checkpoint})` : video.model],
-    ["Chosen for", video.routing],
+    ["Why this model", video.routing],
     [
       "Made in",
       ended && video.status === "completed" ? inWords(ended - (video.started_at ?? video.created_at)) : "",
     ],
-    ["Begun", new Date(video.created_at * 1000).toLocaleString()],
+    ["Started", new Date(video.created_at * 1000).toLocaleString()],
     ["Attempts", video.attempts > 1 ? String(video.attempts) : ""],
     ["Kept until", video.expires_at ? new Date(video.expires_at * 1000).toLocaleString() : ""],
-    ["Name", video.id],
+    ["ID", video.id],
   ];
   return all.filter(([, value]) => value);
 }

@@ -30,11 +30,13 @@ DOCS_SECURITY_POLICY = (
 DOCS_PATHS = ("/docs", "/redoc")
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-site",
 }
+# What a document may do, and who may frame it. The page has some forty scripts and styles, to which
+# these mean nothing.
+DOCUMENT_HEADERS = {"X-Frame-Options": "DENY", "Cross-Origin-Opener-Policy": "same-origin"}
+NO_DOCUMENTS = ("text/javascript", "text/css")
 ANY_HOST = "*"
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
@@ -106,9 +108,10 @@ class _Reply:
         if message["type"] == "http.response.start":
             self.started = True
             headers = MutableHeaders(scope=message)
-            for name, value in SECURITY_HEADERS.items():
-                headers[name] = value
-            headers["Content-Security-Policy"] = self._policy
+            headers.update(SECURITY_HEADERS)
+            if not headers.get("Content-Type", "").startswith(NO_DOCUMENTS):
+                headers.update(DOCUMENT_HEADERS)
+                headers["Content-Security-Policy"] = self._policy
             if self._echo:
                 headers["X-Request-ID"] = self.request_id
         elif self._head and message["type"] == "http.response.body":

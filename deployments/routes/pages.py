@@ -1,13 +1,13 @@
 """The web page and the documentation viewers: files of `static/`, nothing from elsewhere."""
 
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import FileResponse, Response
+from starlette.routing import Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import Scope
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 STATIC_DIR = Path(__file__).resolve().parents[2] / "static"
 PAGES = {
@@ -32,17 +32,20 @@ class PageFiles(StaticFiles):
 
 def add_pages(app: FastAPI, static_dir: Path) -> None:
     """Serve the pages of `static_dir` at their addresses, and its files at `/static`."""
-    router = APIRouter(include_in_schema=False)
-    for address, file_name in PAGES.items():
-        router.add_api_route(address, _page(static_dir / file_name), name=file_name)
-    app.include_router(router)
     # The page comes in many small files, as they lie in the folder: they are packed on the way.
-    files = GZipMiddleware(PageFiles(directory=static_dir), compresslevel=6)
-    app.mount("/static", files, name="static")
+    for address, file_name in PAGES.items():
+        route = Route(address, _packed(_page(static_dir / file_name)), name=file_name)
+        route.methods = {"GET"}  # and HEAD, which the guard makes one of
+        app.router.routes.append(route)
+    app.mount("/static", _packed(PageFiles(directory=static_dir)), name="static")
 
 
-def _page(path: Path) -> Callable[[], Awaitable[FileResponse]]:
-    async def page() -> FileResponse:
-        return FileResponse(path, headers=CACHE_CONTROL)
+def _packed(files: ASGIApp) -> ASGIApp:
+    return GZipMiddleware(files, compresslevel=6)
+
+
+def _page(path: Path) -> ASGIApp:
+    async def page(scope: Scope, receive: Receive, send: Send) -> None:
+        await FileResponse(path, headers=CACHE_CONTROL)(scope, receive, send)
 
     return page

@@ -20,6 +20,17 @@ class ConsentField extends HTMLElement {
     return $(this, "input").checked;
   }
 
+  /** What is agreed to. */
+  get sentence() {
+    return $(this, "label").textContent;
+  }
+
+  give() {
+    $(this, "input").checked = true;
+    $(this, "input").dispatchEvent(new Event("change", { bubbles: true }));
+    $(this, "input").dispatchEvent(new Event("input", { bubbles: true }));
+  }
+
   /** On a phone, where room is scarce, it is shown only when nothing else is missing. */
   ask() {
     this.classList.add("asked");

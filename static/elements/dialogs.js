@@ -1,6 +1,7 @@
 // The two small dialogs: the API key that the server asks for, and the keyboard shortcuts.
 
 import * as api from "../api.js";
+import { openDialog } from "../dialog.js";
 import { h, keep, kept } from "../dom.js";
 
 const SINGLE_KEYS = "studio.singleKeys";
@@ -18,8 +19,8 @@ const SHORTCUTS = [
   [[["←"], ["→"], ["↑"], ["↓"]], "Move on the wall; to the one before or after in the detail view"],
   [[["Enter"]], "Open the video"],
   [[["Space"]], "Play and pause"],
-  [[[","], ["."]], "One frame back, one frame on"],
-  [[["Delete"]], "Delete the video that has the focus"],
+  [[[","], ["."]], "Previous frame, next frame"],
+  [[["Delete"]], "Delete the focused video"],
   [[["Esc"]], "Close"],
   [[["?"]], "This list"],
 ];
@@ -42,7 +43,7 @@ export function showShortcuts() {
     "div",
     { class: "check" },
     box,
-    h("label", { for: "single-keys" }, "Single keys, without Ctrl or ⌘, do something"),
+    h("label", { for: "single-keys" }, "Use single keys, without Ctrl or ⌘"),
   );
   const close = h("button", { class: "primary" }, "Close");
   open(
@@ -77,10 +78,10 @@ export function askForKey(done) {
   const why = h(
     "p",
     {},
-    "This service is shared by key. The browser keeps yours as a cookie that pages cannot read.",
+    "This service needs one. The browser keeps it as a cookie that no script can read.",
   );
   const dialog = open(
-    "Who is there?",
+    "Enter your API key",
     why,
     h(
       "form",
@@ -101,6 +102,6 @@ function open(title, ...children) {
   const dialog = h("dialog", { class: "small", "aria-label": title }, h("h2", {}, title), ...children);
   dialog.addEventListener("close", () => dialog.remove());
   document.body.append(dialog);
-  dialog.showModal();
+  openDialog(dialog);
   return dialog;
 }

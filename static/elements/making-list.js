@@ -19,8 +19,10 @@ const TICK_MS = 1000;
 export function showProgress(card, video, heardAt) {
   const waits = video.status === "queued";
   setText($(card, ".percent"), waits ? `No. ${video.queue_position}` : `${video.progress} %`);
-  setText($(card, ".phase"), phase(video));
+  const ends = videos.isEnding(video.id);
+  setText($(card, ".phase"), ends ? "About to be cancelled" : phase(video));
   setText($(card, ".outlook"), outlook(video, heardAt));
+  $(card, ".cancel").disabled = ends;
   card.classList.toggle("stalled", video.stalled === true);
   const bar = $(card, "progress");
   bar.value = video.progress;

@@ -1,9 +1,11 @@
 // The first picture: chosen, dropped or pasted; the frame on it shows exactly what the model will see.
 
-import { $, setText } from "../dom.js";
+import { $, announce, setText } from "../dom.js";
 import { cropOf, fitted } from "../picture.js";
 
 /** @typedef {{width: number, height: number}} Size */
+
+const WRITABLE = "input, textarea";
 
 class PictureField extends HTMLElement {
   /** @type {ImageBitmap | null} */
@@ -11,6 +13,7 @@ class PictureField extends HTMLElement {
   #address = "";
   /** @type {Size} */
   #video = { width: 1, height: 1 };
+  #turn = 0;
   #grabbed = { at: 0, position: 0 };
 
   connectedCallback() {
@@ -23,7 +26,10 @@ class PictureField extends HTMLElement {
     $(this, "#crop-position").addEventListener("input", () => this.showCrop(this.#video));
     document.addEventListener("paste", (event) => {
       const file = [...(event.clipboardData?.files ?? [])].find((one) => one.type.startsWith("image/"));
-      if (file && !document.querySelector("dialog[open]")) this.take(file);
+      // Office programs put a picture of a text beside it.
+      const writes = /** @type {Element} */ (event.target).matches?.(WRITABLE);
+      const isText = writes && event.clipboardData?.types.includes("text/plain");
+      if (file && !isText && !this.hidden && !document.querySelector("dialog[open]")) this.take(file);
     });
     // A file that misses the field would otherwise replace the page, and with it what was typed.
     for (const type of ["dragover", "drop"]) {
@@ -48,17 +54,18 @@ class PictureField extends HTMLElement {
 
   /** @param {File} file */
   async take(file) {
+    const turn = (this.#turn += 1);
     let picture;
     try {
       picture = await createImageBitmap(file);
     } catch {
-      this.clear();
       setText(
         $(this, "#picture-error"),
         `${file.name} is no picture that this browser can read. Take a JPEG, PNG or WebP.`,
       );
       return;
     }
+    if (turn !== this.#turn) return picture.close(); // another one was chosen meanwhile
     this.clear();
     this.#picture = picture;
     this.#address = URL.createObjectURL(file);
@@ -68,9 +75,11 @@ class PictureField extends HTMLElement {
     image.width = picture.width;
     image.height = picture.height;
     this.#changed();
+    announce($(this, "#picture-facts").textContent);
   }
 
   clear() {
+    this.#turn += 1;
     $(this, "#picture").value = "";
     setText($(this, "#picture-error"), "");
     $(this, "#crop-position").value = "50";
@@ -117,7 +126,7 @@ class PictureField extends HTMLElement {
     const transfer = event.dataTransfer;
     if (!transfer?.types.includes("Files")) return;
     event.preventDefault();
-    const inside = this.contains(/** @type {Node} */ (event.target));
+    const inside = !this.hidden && this.contains(/** @type {Node} */ (event.target));
     transfer.dropEffect = inside ? "copy" : "none";
     $(this, ".drop").classList.toggle("over", event.type === "dragover" && inside);
     if (event.type === "drop" && inside && transfer.files.length) this.take(transfer.files[0]);

@@ -3,6 +3,7 @@
 import * as api from "../api.js";
 import { $, keep, kept, setText } from "../dom.js";
 import * as drafts from "../drafts.js";
+import { FieldErrors } from "../field-errors.js";
 import { FIELDS, toForm } from "../recipe.js";
 import { NUMBERS, candidates, characters, meaning, problems, qualityOf, range, whyNot } from "../settings.js";
 import { videos } from "../store.js";
@@ -15,7 +16,8 @@ import { videos } from "../store.js";
 const STORE = "studio.settings";
 const CONSENT = "lawful_use_consent";
 const FILLED_IN = ["width", "height", "num_frames", "fps"];
-const MODELS_OWN = ["num_inference_steps", "guidance_scale"];
+const DEFAULTED = ["num_inference_steps", "guidance_scale"];
+const MODELS_OWN = ["model", "quality", "loras", ...DEFAULTED];
 /** What the server calls differently. @type {Record<string, string>} */
 const SERVER_NAMES = {
   input_reference: "picture",
@@ -27,8 +29,7 @@ const SERVER_NAMES = {
 class VideoComposer extends HTMLElement {
   /** @type {Model[]} */
   #models = [];
-  /** @type {Set<string>} fields that have shown a fault, and say so until it is mended */
-  #shown = new Set();
+  #errors = new FieldErrors(this);
   #ahead = 0;
   #sending = false;
 
@@ -45,8 +46,7 @@ class VideoComposer extends HTMLElement {
     this.addEventListener("fitting", (event) => this.fill(/** @type {CustomEvent} */ (event).detail));
     $(this, "#draft").addEventListener("click", () => this.draft());
     $(this, "#unfold").addEventListener("click", () => this.unfold(!this.classList.contains("unfolded")));
-    const before = kept(STORE);
-    if (before) this.fill(before);
+    this.fill(kept(STORE) ?? {});
   }
 
   /** @param {Model[]} models */
@@ -92,7 +92,8 @@ class VideoComposer extends HTMLElement {
    * @param {Recipe} recipe
    */
   fill(recipe) {
-    for (const name of FIELDS.filter((field) => recipe[field] !== undefined)) {
+    // Another version of this page may have kept something else.
+    for (const name of FIELDS.filter((field) => typeof recipe[field] === "string")) {
       if (name === "model") $(this, "model-field").value = recipe.model;
       else if (name === "low_vram") $(this, "#low_vram").checked = recipe.low_vram === "true";
       else $(this, `#${name}`).value = recipe[name];
@@ -103,9 +104,19 @@ class VideoComposer extends HTMLElement {
     if (this.#models.length) this.#changed();
   }
 
-  /** @param {File} file */
-  takePicture(file) {
-    return $(this, "picture-field").take(file);
+  /**
+   * Put a whole recipe in the place of what is there.
+   * @param {Recipe} recipe
+   * @param {File} [picture]
+   */
+  async replace(recipe, picture) {
+    const model = this.#models.find((one) => one.id === recipe.model);
+    // The numbers of a model that takes no picture are not for the one that does.
+    const foreign = picture && model && !model.limits.accepts_image ? MODELS_OWN : [];
+    const whole = FIELDS.map((name) => [name, foreign.includes(name) ? "" : (recipe[name] ?? "")]);
+    this.fill(Object.fromEntries(whole));
+    if (picture) await $(this, "picture-field").take(picture);
+    else $(this, "picture-field").clear();
   }
 
   /** Bring the composer to the front, with the prompt ready to be typed. */
@@ -179,7 +190,7 @@ class VideoComposer extends HTMLElement {
     keep(STORE, recipe);
     this.#applyLimits(recipe);
     const found = this.#problems();
-    for (const field of this.#shown) this.#say(field, found.get(field) ?? "");
+    this.#errors.refresh(found);
     setText($(this, "#form-error"), "");
     this.#showOutlook(found);
   }
@@ -190,8 +201,11 @@ class VideoComposer extends HTMLElement {
     const able = candidates(this.#models, recipe, hasPicture);
     for (const name of NUMBERS.filter((one) => one !== "seed")) {
       const { minimum, maximum, multiple_of: step } = range(able, name);
-      const own = MODELS_OWN.includes(name) ? `, empty for ${able[0].defaults[name]}` : "";
+      const own = DEFAULTED.includes(name) ? `, empty for ${able[0].defaults[name]}` : "";
       setText($(this, `#${name}-hint`), `${minimum} to ${maximum}${step ? ` by ${step}` : ""}${own}`);
+      const input = $(this, `#${name}`);
+      [input.min, input.max] = [minimum, maximum];
+      if (step) input.step = step;
     }
     const [width, height, area] = ["width", "height"]
       .map((name) => range(able, name))
@@ -235,7 +249,7 @@ class VideoComposer extends HTMLElement {
   /** Check everything; returns whether it may be sent, and moves to the first fault. */
   #check() {
     const found = this.#problems();
-    for (const [field, sentence] of found) this.#say(field, sentence);
+    for (const [field, sentence] of found) this.#errors.say(field, sentence);
     const [first] = found.keys();
     if (!first) return true;
     this.#goTo(first);
@@ -245,19 +259,7 @@ class VideoComposer extends HTMLElement {
   /** @param {HTMLInputElement} input a field that was just left with something in it */
   #left(input) {
     const sentence = this.#models.length ? this.#problems().get(input.id) : undefined;
-    if (sentence && input.value !== "") this.#say(input.id, sentence);
-  }
-
-  /**
-   * @param {string} field
-   * @param {string} sentence
-   */
-  #say(field, sentence) {
-    setText($(this, `#${field}-error`), sentence);
-    const input = $(this, `#${field}`);
-    if (sentence && "value" in input) input.setAttribute("aria-invalid", "true");
-    else input.removeAttribute("aria-invalid");
-    this.#shown.add(field);
+    if (sentence && input.value !== "") this.#errors.say(input.id, sentence);
   }
 
   /** @param {string} field */
@@ -273,8 +275,8 @@ class VideoComposer extends HTMLElement {
     const { message, field: named } =
       error instanceof api.ApiError ? error : { message: String(error), field: "" };
     const field = SERVER_NAMES[named] ?? named;
-    if (!this.querySelector(`#${field || "nothing"}-error`)) return setText($(this, "#form-error"), message);
-    this.#say(field, message.startsWith(`${named}: `) ? message.slice(named.length + 2) : message);
+    if (!this.#errors.has(field)) return setText($(this, "#form-error"), message);
+    this.#errors.say(field, message.startsWith(`${named}: `) ? message.slice(named.length + 2) : message);
     this.#goTo(field);
   }
 

@@ -2,24 +2,29 @@
 
 import * as api from "../api.js";
 import * as deeds from "../deeds.js";
-import { $, fromTemplate, h } from "../dom.js";
+import { $, fromTemplate, h, setText } from "../dom.js";
 import { drawIcons } from "../icons.js";
 import { lastFrameOf } from "../picture.js";
 import { showPreview } from "../preview.js";
-import { asCurl, asPython, recipeOf } from "../recipe.js";
+import { modelsOf, takePictures } from "../models.js";
+import { recipeOf } from "../recipe.js";
+import { promptProblem, range } from "../settings.js";
 import { unfinished, videos } from "../store.js";
+import { toast } from "../toasts.js";
 import { ago, facts, failure } from "../words.js";
 import { showProgress } from "./making-list.js";
+import "./recipe-commands.js";
+import { rolled } from "./seed-field.js";
 import "./video-player.js";
 
 /** @typedef {import("../api.js").Video} Video */
-
-const LARGEST_SEED = 2 ** 32;
 
 class VideoDetail extends HTMLElement {
   #id = "";
   #status = "";
   #heardAt = 0;
+  /** Whether a new video has been asked for, and the answer is not there. */
+  #busy = false;
 
   connectedCallback() {
     videos.addEventListener("change", this.#onChange);
@@ -45,8 +50,10 @@ class VideoDetail extends HTMLElement {
     const { video } = /** @type {CustomEvent} */ (event).detail;
     if (video.id !== this.#id) return;
     this.#heardAt = performance.now();
-    if (video.status !== this.#status) this.show(video);
-    else this.#refresh(video);
+    if (video.status === this.#status) return this.#refresh(video);
+    const hadFocus = this.contains(document.activeElement);
+    this.show(video);
+    if (hadFocus) $(this, "h2").focus();
   };
 
   #onPreview = (/** @type {Event} */ event) => {
@@ -96,7 +103,7 @@ class VideoDetail extends HTMLElement {
       h("div", { class: "buttons" }, ...this.#firstButtons(video, made)),
       open ? null : this.#more(video, made),
       section("Recipe", list(video), ...begunWith(video), ...notices(video)),
-      this.#commands(video),
+      commands(video),
     );
   }
 
@@ -118,7 +125,7 @@ class VideoDetail extends HTMLElement {
       "Download",
     );
     const remove = button("trash", "Delete", () => {
-      location.hash = "#/";
+      this.closest("dialog")?.close();
       deeds.remove(videos.get(video.id) ?? video);
     });
     const compare = button("compare", "Compare", () => this.#tell("compare", video.id));
@@ -135,17 +142,18 @@ class VideoDetail extends HTMLElement {
    * @param {boolean} made
    */
   #more(video, made) {
-    const seed = () => String(Math.floor(Math.random() * LARGEST_SEED));
+    const seed = () => String(rolled(range(modelsOf(video.model), "seed").maximum));
     const fill = button("sliders", "Use settings", () => this.#fill(video));
     fill.title = "Puts its recipe into the composer, to be changed";
     if (!made) {
-      const retry = button("again", "Try again", () => this.#after(deeds.anew(video)));
+      const retry = button("again", "Try again", () => this.#after(() => deeds.anew(video)));
       return section("Once more", h("div", { class: "buttons" }, retry, fill));
     }
-    const same = button("again", "Same again", () => this.#after(deeds.again(video)));
-    const vary = button("dice", "Another seed", () => this.#after(deeds.anew(video, { seed: seed() })));
-    const go = button("picture", "Continue it", () => this.#goOn(video));
+    const same = button("again", "Same again", () => this.#after(() => deeds.again(video)));
+    const vary = button("dice", "Another seed", () => this.#after(() => deeds.anew(video, { seed: seed() })));
+    const go = button("picture", "Continue it", () => this.#goOn(video, go));
     go.title = "Its last frame becomes the first picture of the next";
+    go.hidden = !takePictures();
     return section(
       "Make more of it",
       h("div", { class: "buttons" }, same, vary, go, fill),
@@ -155,14 +163,17 @@ class VideoDetail extends HTMLElement {
 
   /** @param {Video} video */
   #remix(video) {
-    const prompt = h("textarea", { id: "remix", rows: 3, maxlength: 1000 });
+    const prompt = h("textarea", { id: "remix", rows: 3, "aria-describedby": "remix-error" });
     prompt.value = video.prompt;
+    const error = h("p", { class: "error", id: "remix-error", role: "alert" });
     const send = async (/** @type {Event} */ event) => {
       event.preventDefault();
-      this.#after(deeds.again(video, prompt.value));
+      const problem = promptProblem(prompt.value, range(modelsOf(video.model), "prompt"));
+      setText(error, problem);
+      if (!problem) this.#after(() => deeds.again(video, prompt.value));
     };
     const label = h("label", { for: "remix" }, "Change the words, keep the rest");
-    return h("form", { class: "remix", onsubmit: send }, label, prompt, h("button", {}, "Remix"));
+    return h("form", { class: "remix", onsubmit: send }, label, prompt, error, h("button", {}, "Remix"));
   }
 
   /**
@@ -171,56 +182,33 @@ class VideoDetail extends HTMLElement {
    */
   async #fill(video) {
     const picture = await deeds.pictureOf(video).catch(() => null);
-    this.#tell("settings", { recipe: recipeOf(video), ...(picture && { picture }) });
+    if (video.has_image && !picture) toast("The picture it began with is not kept: choose it again.");
+    this.#tell("settings", { recipe: recipeOf(video), picture: picture ?? undefined });
   }
 
-  /** @param {Video} video */
-  async #goOn(video) {
+  /**
+   * @param {Video} video
+   * @param {HTMLButtonElement} pressed
+   */
+  async #goOn(video, pressed) {
+    pressed.disabled = true;
     try {
       const picture = await lastFrameOf(api.contentUrl(video.id, "video"));
-      this.#tell("settings", { recipe: { ...recipeOf(video), seed: "", model: "" }, picture });
+      this.#tell("settings", { recipe: { ...recipeOf(video), seed: "" }, picture });
     } catch (error) {
       deeds.complain(error);
     }
+    pressed.disabled = false;
   }
 
-  /** @param {Video} video */
-  #commands(video) {
-    const withKey = api.hasKey();
-    const withPicture = video.has_image;
-    const text = h("pre", { tabindex: 0, "aria-label": "The command" });
-    const copy = button("copy", "Copy", () => copied(text, copy));
-    const show = (/** @type {string} */ command, /** @type {HTMLElement} */ chosen) => {
-      text.textContent = command;
-      for (const one of tabs) one.setAttribute("aria-pressed", String(one === chosen));
-    };
-    const recipe = recipeOf(video);
-    const tabs = [
-      h(
-        "button",
-        { type: "button", class: "quiet", onclick: () => show(asCurl(recipe, withKey, withPicture), tabs[0]) },
-        "curl",
-      ),
-      h(
-        "button",
-        { type: "button", class: "quiet", onclick: () => show(asPython(recipe, withKey, withPicture), tabs[1]) },
-        "Python",
-      ),
-    ];
-    show(asCurl(recipe, withKey, withPicture), tabs[0]);
-    return h(
-      "details",
-      { class: "commands" },
-      h("summary", {}, "As a command"),
-      h("div", { class: "buttons" }, ...tabs, copy),
-      text,
-    );
-  }
-
-  /** @param {Promise<Video | null>} request back to the wall, where the new one is */
+  /** Once for all presses until it is answered; then to the wall, where the new one is. @param {() => Promise<Video | null>} request */
   async #after(request) {
+    if (this.#busy) return;
+    this.#busy = true;
     const here = location.hash;
-    if ((await request) && location.hash === here) location.hash = "#/";
+    const made = await request();
+    this.#busy = false;
+    if (made && location.hash === here) location.hash = "#/";
   }
 
   /**
@@ -264,24 +252,16 @@ const begunWith = (video) =>
     : [];
 
 /** @param {Video} video */
+function commands(video) {
+  const element = h("recipe-commands");
+  queueMicrotask(() => element.show(video));
+  return element;
+}
+
+/** @param {Video} video */
 const notices = (video) =>
   video.notices.length
     ? [h("ul", { class: "notices" }, ...video.notices.map((one) => h("li", {}, one)))]
     : [];
-
-/**
- * @param {HTMLElement} text
- * @param {HTMLElement} button
- */
-async function copied(text, button) {
-  try {
-    await navigator.clipboard.writeText(text.textContent ?? "");
-    button.lastChild?.replaceWith("Copied");
-  } catch {
-    // Away from localhost browsers keep the clipboard to themselves: the text is selected instead.
-    getSelection()?.selectAllChildren(text);
-    button.lastChild?.replaceWith("Selected: press Ctrl+C");
-  }
-}
 
 customElements.define("video-detail", VideoDetail);

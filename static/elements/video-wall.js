@@ -4,10 +4,11 @@ import * as api from "../api.js";
 import { complain } from "../deeds.js";
 import { $, announce, h } from "../dom.js";
 import { unfinished, videos } from "../store.js";
-import { failure } from "../words.js";
+import { TileKeys } from "../tile-keys.js";
+import { failure, shortened } from "../words.js";
 import { invitation } from "./invitation.js";
 import { MakingList } from "./making-list.js";
-import { makeTile, play, showTile, stop } from "./video-tile.js";
+import { makeTile, showTile } from "./video-tile.js";
 
 /**
  * @typedef {import("../api.js").Video} Video
@@ -32,6 +33,8 @@ class VideoWall extends HTMLElement {
   #loading = false;
   /** @type {string} the first of a pair to compare */
   #first = "";
+  /** @type {TileKeys | null} */
+  #keys = null;
 
   connectedCallback() {
     new MakingList($(this, ".making"));
@@ -52,10 +55,8 @@ class VideoWall extends HTMLElement {
     videos.addEventListener("gone", (event) => this.#drop(/** @type {CustomEvent} */ (event).detail));
     this.addEventListener("pair", (event) => this.#pair(/** @type {CustomEvent} */ (event).detail));
     $(this, "#comparing button").addEventListener("click", () => this.#pair(this.#first));
-    $(this, ".tiles").addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => this.#key(event));
-    $(this, ".tiles").addEventListener("focusin", (/** @type {FocusEvent} */ event) =>
-      this.#makeCurrent(event.target),
-    );
+    $(this, ".tiles").addEventListener("click", (/** @type {MouseEvent} */ event) => this.#choose(event));
+    this.#keys = new TileKeys($(this, ".tiles"));
   }
 
   /** @param {Model[]} models */
@@ -94,6 +95,10 @@ class VideoWall extends HTMLElement {
     };
   }
 
+  get #filtered() {
+    return Object.values(this.#query).some((value) => value !== "");
+  }
+
   /**
    * @param {boolean} [fresh] whether this page replaces what is there
    * @returns {Promise<string>} as `reload`
@@ -114,10 +119,12 @@ class VideoWall extends HTMLElement {
       for (const video of page.data) {
         this.#ranks.set(video.id, (this.#lowest += 1));
         videos.put(video, asOf);
-        this.#place(video);
+        // It may have been overtaken by newer news, or be about to be deleted.
+        const now = videos.get(video.id);
+        if (now) this.#place(now);
       }
       this.#arrange();
-      if (fresh && this.#query.search)
+      if (fresh && this.#filtered)
         announce(`${this.#tiles.size}${page.has_more ? " or more" : ""} videos found.`);
     } catch (error) {
       if (!(error instanceof api.ApiError && [0, 401].includes(error.status))) complain(error);
@@ -168,7 +175,7 @@ class VideoWall extends HTMLElement {
     if (!this.#ranks.has(video.id)) this.#ranks.set(video.id, (this.#highest -= 1));
     const later = [...list.children].find((other) => this.#precedes(video, videos.get(other.dataset.id)));
     list.insertBefore(tile, later ?? null);
-    this.#makeCurrent(list.querySelector("a[tabindex='0']") ?? tile);
+    this.#keys?.makeCurrent(this.#keys.current ?? tile);
   }
 
   /** Put every tile in its place, for those that came before their page did. */
@@ -214,24 +221,21 @@ class VideoWall extends HTMLElement {
     tile.remove();
     this.#tiles.delete(id);
     if (focused && neighbour) $(neighbour, "a").focus();
-    else if (neighbour && !this.querySelector(".tiles a[tabindex='0']")) this.#makeCurrent($(neighbour, "a"));
+    else if (neighbour && !this.#keys?.current) this.#keys?.makeCurrent(neighbour);
     this.#showEnd();
   }
 
   #showEnd() {
-    const { search, model, status } = this.#query;
-    const filtered = search || model || status;
     $(this, ".more").hidden = !this.#hasMore;
     const empty = this.#tiles.size === 0 && !this.#hasMore && !this.#loading;
-    $(this, ".empty").hidden = !empty || Boolean(filtered) || videos.unfinished.length > 0;
-    $(this, ".tiles").dataset.none = empty && filtered ? "No video fits." : "";
+    $(this, ".empty").hidden = !empty || this.#filtered || videos.unfinished.length > 0;
+    $(this, ".tiles").dataset.none = empty && this.#filtered ? "No videos match." : "";
   }
 
   /** @param {Video} video */
   #tellEnd(video) {
-    announce(
-      video.status === "completed" ? `Finished: ${video.prompt}` : `${failure(video)} ${video.prompt}`,
-    );
+    const words = shortened(video.prompt);
+    announce(video.status === "completed" ? `Finished: ${words}` : `${failure(video)} ${words}`);
     this.dispatchEvent(new CustomEvent("ended", { detail: video }));
   }
 
@@ -241,56 +245,26 @@ class VideoWall extends HTMLElement {
     this.#first = first ? "" : id;
     if (first && id !== first) location.hash = `#/compare/${first}/${id}`;
     $(this, "#comparing").hidden = this.#first === "";
+    if (this.#first) announce($(this, "#comparing span").textContent);
     for (const [other, tile] of this.#tiles) tile.classList.toggle("paired", other === this.#first);
+  }
+
+  /** While a second one is looked for, a press on a video means it. @param {MouseEvent} event */
+  #choose(event) {
+    const tile = /** @type {HTMLElement} */ (event.target).closest("a")?.closest(".tile:not(.failed)");
+    if (!this.#first || !tile) return;
+    event.preventDefault();
+    this.#pair(/** @type {HTMLElement} */ (tile).dataset.id ?? "");
+  }
+
+  /** Give the focus to where one was on the wall. */
+  focus() {
+    (this.#keys?.current ?? $(this, "#search")).focus();
   }
 
   /** @param {string} prompt */
   #offer(prompt) {
     this.dispatchEvent(new CustomEvent("example", { detail: prompt }));
-  }
-
-  /** One tile at a time is in the tab order; the arrows move on. @param {EventTarget | null} target */
-  #makeCurrent(target) {
-    const current = /** @type {Element} */ (target).closest(".tile");
-    for (const tile of $(this, ".tiles").children) {
-      for (const stop of tile.querySelectorAll("a, button")) stop.tabIndex = tile === current ? 0 : -1;
-    }
-  }
-
-  /** @param {KeyboardEvent} event */
-  #key(event) {
-    const tile = /** @type {HTMLElement} */ (event.target).closest(".tile");
-    const isLink = /** @type {HTMLElement} */ (event.target).matches("a");
-    if (!tile || !isLink || event.ctrlKey || event.metaKey || event.altKey) return;
-    const next = this.#neighbour(tile, event.key);
-    if (next) $(next, "a").focus();
-    else if (event.key === " ")
-      (tile.querySelector("video") ? stop : play)(/** @type {HTMLElement} */ (tile));
-    else if (event.key === "Delete") $(tile, ".delete").click();
-    else return;
-    event.preventDefault();
-  }
-
-  /**
-   * @param {Element} tile
-   * @param {string} key
-   * @returns {Element | null}
-   */
-  #neighbour(tile, key) {
-    if (key === "ArrowRight") return tile.nextElementSibling;
-    if (key === "ArrowLeft") return tile.previousElementSibling;
-    if (key !== "ArrowDown" && key !== "ArrowUp") return null;
-    const here = tile.getBoundingClientRect();
-    const down = key === "ArrowDown";
-    const rows = [...$(this, ".tiles").children].filter((other) => {
-      const { top } = other.getBoundingClientRect();
-      return down ? top > here.top + 1 : top < here.top - 1;
-    });
-    if (!rows.length) return null;
-    const row = (down ? rows[0] : rows[rows.length - 1]).getBoundingClientRect().top;
-    const off = (/** @type {Element} */ other) => Math.abs(other.getBoundingClientRect().left - here.left);
-    const near = rows.filter((other) => Math.abs(other.getBoundingClientRect().top - row) < 1);
-    return near.reduce((best, other) => (off(other) < off(best) ? other : best));
   }
 }
 

@@ -70,6 +70,10 @@ class Studio:
         expect(self.page.locator("#prompt-count")).not_to_be_empty()
         return self.page
 
+    def agree(self) -> None:
+        """Have this browser know from before that its user consents."""
+        self.context.add_init_script("localStorage.setItem('studio.consent', 'true')")
+
     def fill(self, prompt: str = "a red ball moving right") -> None:
         self.page.get_by_label("What should the video show?").fill(prompt)
         consent = self.page.get_by_label("I will use this video lawfully")

@@ -21,6 +21,7 @@ QUOTES = "a 'red' \"ball\" \\ and $HOME,\n@once < more"
 
 
 def opened(studio: Studio, job_id: str) -> Page:
+    studio.agree()
     page = studio.open(f"/#/videos/{job_id}")
     expect(page.locator("#sheet-title")).to_be_visible()
     return page
@@ -162,7 +163,7 @@ def test_who_has_gone_elsewhere_is_left_there(studio: Studio) -> None:
     page.goto(f"{studio.url}/#/videos/{second}")
     expect(studio.sheet).to_contain_text("a green ball")
     held[0].continue_()
-    expect(page.locator("#announcer")).to_have_text("Begun.")
+    expect(page.locator("#announcer")).to_have_text("Started.")
     expect(studio.sheet).to_be_visible()
 
 

@@ -33,7 +33,7 @@ def test_the_first_view_is_light(studio: Studio) -> None:
     studio.page.wait_for_load_state("load")
     studio.page.wait_for_timeout(300)
     assert len(sizes) > 20
-    assert sum(sizes) < MOST_BYTES
+    assert sum(sizes) < MOST_BYTES, f"{sum(sizes):.0f} bytes"
 
 
 def test_the_first_view_can_be_used_a_second_after_the_answer(

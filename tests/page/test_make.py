@@ -18,8 +18,8 @@ WRONG = (
     ("Width", "260", "Must be a multiple of 8, for example 256 or 264."),
     ("Height", "1928", "Must be 256 to 1920."),
     ("Frames", "241", "Must be 8 to 240."),
-    ("Per second", "", "Write a number from 1 to 60."),
-    ("Per second", "2.5", "Must be a whole number."),
+    ("FPS", "", "Write a number from 1 to 60."),
+    ("FPS", "2.5", "Must be a whole number."),
     ("Seed", "-1", "Must be 0 to 4294967295."),
     (PROMPT, "ab", "Write at least 3 characters."),
     (PROMPT, "   ", "Describe what the video should show."),
@@ -55,7 +55,7 @@ def test_everything_in_the_form_reaches_the_service(studio: Studio) -> None:
     studio.fill("a blue square")
     page.get_by_label("16:9").check()
     page.get_by_label("256", exact=True).check()
-    page.get_by_label("Per second").fill("12")
+    page.get_by_label("FPS").fill("12")
     page.get_by_label("Seconds").fill("2.5")
     page.get_by_role("radio", name=re.compile("^mochi")).check()
     page.get_by_label("Seed", exact=True).fill("7")
@@ -165,11 +165,11 @@ def test_seconds_and_frames_follow_each_other(studio: Studio) -> None:
     expect(seconds).to_have_value("2.67")
     seconds.fill("3")
     expect(frames).to_have_value("72")
-    page.get_by_label("Per second").fill("12")
+    page.get_by_label("FPS").fill("12")
     expect(frames).to_have_value("36")
     frames.fill("24")
     expect(seconds).to_have_value("2")
-    page.get_by_label("Per second").fill("24")
+    page.get_by_label("FPS").fill("24")
     expect(frames).to_have_value("24")
     expect(seconds).to_have_value("1")
 
@@ -231,7 +231,7 @@ def test_a_refusal_of_the_server_stands_beside_its_field(studio: Studio) -> None
     studio.jobs.refuse = InvalidRequest("fps", "24 is not to its taste")
     press(page)
     expect(page.locator("#fps-error")).to_have_text("24 is not to its taste")
-    expect(page.get_by_label("Per second")).to_be_focused()
+    expect(page.get_by_label("FPS")).to_be_focused()
     studio.jobs.refuse = QueueFull("mochi", 30)
     press(page)
     expect(page.locator("#form-error")).to_contain_text("queue")

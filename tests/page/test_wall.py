@@ -43,7 +43,7 @@ def test_search_and_filters_ask_the_service(studio: Studio) -> None:
     page.get_by_label("Search the prompts").fill("elephant")
     expect(studio.tiles).to_have_count(0)
     content = "getComputedStyle(document.querySelector('.tiles'), '::after').content"
-    assert page.evaluate(content) == '"No video fits."'
+    assert page.evaluate(content) == '"No videos match."'
 
 
 def test_a_new_video_comes_only_where_it_belongs(studio: Studio) -> None:
@@ -115,7 +115,7 @@ def test_the_wall_is_walked_with_the_arrows(studio: Studio) -> None:
     expect(studio.sheet).to_be_visible()
     page.keyboard.press("Escape")
     expect(links.nth(1)).to_be_focused()
-    expect(page).to_have_url(studio.url + "/#/")
+    expect(page).to_have_url(studio.url + "/")
 
 
 def test_a_deleted_video_can_be_brought_back(studio: Studio) -> None:

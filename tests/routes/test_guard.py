@@ -66,10 +66,15 @@ def test_the_port_is_not_part_of_a_host_name(header: str, name: str) -> None:
 
 @pytest.mark.parametrize("path", PATHS)
 def test_every_answer_has_the_security_headers(api: Api, path: str) -> None:
-    """Errors and files too."""
+    """Errors and files too; what only means something to a document, scripts and styles lack."""
     headers = api.http.get(path).headers
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["referrer-policy"] == "no-referrer"
+    assert headers["cross-origin-resource-policy"] == "same-site"
+    if path.endswith(".css"):
+        assert "content-security-policy" not in headers
+        return
+    assert headers["x-frame-options"] == "DENY"
     policy = headers["content-security-policy"]
     assert "frame-ancestors 'none'" in policy
     assert "script-src 'self';" in policy

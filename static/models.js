@@ -1,0 +1,20 @@
+// The models as the service tells of them, for those who want to know what one can.
+
+/** @typedef {import("./api.js").Model} Model */
+
+/** @type {Model[]} */
+let known = [];
+
+/** @param {Model[]} models */
+export function learn(models) {
+  known = models;
+}
+
+/** Those of this name, else all. @param {string} [name] */
+export function modelsOf(name) {
+  const named = known.filter((model) => model.id === name);
+  return named.length ? named : known;
+}
+
+/** Whether any of them begins with a picture. */
+export const takePictures = () => known.some((model) => model.limits.accepts_image);

@@ -1,0 +1,161 @@
+// The service behind the page: how it is, the models it has, and the stream of what happens to its videos.
+
+import * as api from "./api.js";
+import { complain } from "./deeds.js";
+import { $, setText } from "./dom.js";
+import { learn } from "./models.js";
+import { fetchLater, go, goOn } from "./places.js";
+import { videos } from "./store.js";
+import { askForKey } from "./elements/dialogs.js";
+
+const HEALTH_MS = 5000;
+const AWAY_MS = 2000;
+// The service counts its queue once a second.
+const SOON_MS = 1200;
+const LATER_MS = 4000;
+const LISTENER = "studio.listener";
+const composer = $(document, "video-composer");
+const wall = $(document, "video-wall");
+const feed = new api.Feed();
+let away = false;
+/** Whether the service asks for a key, and has none yet. */
+let shut = false;
+let healthTimer = 0;
+let soon = 0;
+let states = "";
+/** Lets another hidden tab be the one that listens. @type {(() => void) | null} */
+let handOver = null;
+
+/** Begin, or begin again when there is a key. */
+export async function begin() {
+  states = "";
+  shut = false;
+  look();
+  go();
+  // The stream goes on from where the wall ends: opened beside it, it could miss what happens
+  // between the two. Without a wall everything is made good when the stream is there.
+  const upTo = await wall.reload();
+  if (shut) return;
+  away = upTo === "";
+  feed.open(upTo);
+  tend();
+}
+
+// --- how it is ---------------------------------------------------------------------------
+
+async function look() {
+  clearTimeout(healthTimer);
+  let message = "";
+  try {
+    const health = await api.health();
+    if (health.status !== "healthy") message = `${health.message}.`;
+    composer.setQueue(health.jobs_queued + health.jobs_running);
+    const now = JSON.stringify(health.models);
+    if (now !== states) await learnModels();
+    states = now;
+  } catch (error) {
+    const refused = error instanceof api.ApiError && error.status === 401;
+    if (!refused) message = "The service does not answer. This page goes on by itself when it is back.";
+  }
+  if (!message && away) message = "No live news from the service. This page tries again by itself.";
+  note(shut ? "This service needs an API key." : message);
+  healthTimer = window.setTimeout(look, away ? AWAY_MS : HEALTH_MS);
+}
+
+/** @param {string} message */
+function note(message) {
+  setText($(document, "#status"), message);
+  $(document, "#note").hidden = message === "";
+  $(document, "#enter-key").hidden = !shut;
+}
+
+/** Ask which models there are, and what they can. */
+export async function learnModels() {
+  const models = await api.models();
+  learn(models);
+  composer.setModels(models);
+  wall.setModels(models);
+}
+
+function lookSoon() {
+  clearTimeout(soon);
+  soon = window.setTimeout(look, SOON_MS);
+}
+
+api.door.addEventListener("needed", () => {
+  shut = true;
+  feed.close();
+  note("This service needs an API key.");
+  askForKey(begin);
+});
+$(document, "#enter-key").addEventListener("click", () => askForKey(begin));
+
+// --- what happens to its videos ------------------------------------------------------------
+
+/** What ended while nobody could tell. */
+async function catchUp() {
+  try {
+    await wall.catchUp();
+    for (const { id } of videos.unfinished) await refresh(id);
+    goOn();
+  } catch (error) {
+    complain(error);
+  }
+}
+
+/** @param {string} id */
+async function refresh(id) {
+  try {
+    await videos.ask(() => api.video(id));
+  } catch (error) {
+    if (!(error instanceof api.ApiError && error.status === 404)) throw error;
+    videos.drop(id);
+  }
+}
+
+feed.addEventListener("video", (event) => videos.put(/** @type {CustomEvent} */ (event).detail));
+feed.addEventListener("deleted", (event) => videos.drop(/** @type {CustomEvent} */ (event).detail));
+feed.addEventListener("preview", (event) => videos.foresee(/** @type {CustomEvent} */ (event).detail));
+feed.addEventListener("state", (event) => {
+  const lost = /** @type {CustomEvent} */ (event).detail === "away";
+  if (lost !== away) lookSoon();
+  const back = away && !lost;
+  away = lost;
+  if (back) catchUp();
+});
+videos.addEventListener("change", (event) => {
+  const { video, before } = /** @type {CustomEvent} */ (event).detail;
+  if (video.status === before?.status) return;
+  lookSoon();
+  if (document.hidden) tend();
+});
+
+/**
+ * Browsers open six connections to a host: of the tabs that nobody sees one listens at most, and
+ * only while there is something to wait for.
+ */
+function tend() {
+  if (!document.hidden || !videos.unfinished.length) {
+    handOver?.();
+    handOver = null;
+  }
+  if (!document.hidden) {
+    if (shut || !feed.closed) return;
+    feed.open();
+    catchUp();
+  } else if (!videos.unfinished.length) feed.close();
+  else if (!handOver) listenAlone();
+}
+
+function listenAlone() {
+  // Only over HTTPS and at localhost; without it each tab listens.
+  navigator.locks?.request(LISTENER, { ifAvailable: true }, (lock) => {
+    if (lock) return new Promise((done) => (handOver = () => done(null)));
+    if (document.hidden) feed.close();
+    return null;
+  });
+}
+
+addEventListener("pagehide", () => videos.flush());
+document.addEventListener("visibilitychange", tend);
+setTimeout(fetchLater, LATER_MS);
