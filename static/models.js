@@ -10,11 +10,11 @@ export function learn(models) {
   known = models;
 }
 
-/** Those of this name, else all. @param {string} [name] */
+/** Those of this name, else all; none before they are known. @param {string} name */
 export function modelsOf(name) {
   const named = known.filter((model) => model.id === name);
   return named.length ? named : known;
 }
 
-/** Whether any of them begins with a picture. */
-export const takePictures = () => known.some((model) => model.limits.accepts_image);
+/** Whether any of them begins with a picture; before they are known, one may. */
+export const takePictures = () => !known.length || known.some((model) => model.limits.accepts_image);

@@ -100,7 +100,7 @@ dialog.addEventListener("close", () => {
   if (dialog.open) return;
   dialog.replaceChildren();
   bringMessages();
-  if (before?.isConnected) before.focus();
+  if (before?.isConnected && before !== document.body) before.focus();
   else if (before) dialog.dispatchEvent(new Event("orphaned"));
   if (location.hash === shownAt) dialog.dispatchEvent(new Event("left"));
 });

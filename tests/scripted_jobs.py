@@ -97,6 +97,7 @@ class ScriptedJobs:
         self.images: list[bytes | None] = []
         self.pictures: dict[str, bytes] = {}
         self.requests: list[VideoRequest] = []
+        self.submissions: list[Submission] = []
         self.cancelled: list[str] = []
         self.replicas: tuple[ReplicaState, ...] = (replica(),)
         self.figures: Figures = {"mochi": MochiFigures(), "opensora": OpenSoraFigures()}
@@ -107,6 +108,11 @@ class ScriptedJobs:
         job_id, request = submission.job_id, submission.request
         if self.refuse:
             raise self.refuse
+        key = submission.idempotency_key
+        before = [one.job_id for one in self.submissions if key and one.idempotency_key == key]
+        self.submissions.append(submission)
+        if before:
+            return self.jobs[before[0]]
         way = route(request, self.cards, await self.loras.stock_for(request))
         name = way.models[0]
         card = next(card for card in self.cards if card.name == name)

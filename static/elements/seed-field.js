@@ -3,11 +3,13 @@
 import { $ } from "../dom.js";
 import { icon } from "../icons.js";
 
-/** A seed that nobody has chosen. @param {number} maximum */
-export const rolled = (maximum) => Math.floor(Math.random() * (maximum + 1));
+const LARGEST = 2 ** 32 - 1;
+
+/** A seed that nobody has chosen. @param {number} [maximum] */
+export const rolled = (maximum = LARGEST) => Math.floor(Math.random() * (maximum + 1));
 
 class SeedField extends HTMLElement {
-  #maximum = 2 ** 32 - 1;
+  #maximum = LARGEST;
 
   connectedCallback() {
     $(this, "#dice").addEventListener("click", () => this.set(rolled(this.#maximum)));

@@ -155,6 +155,7 @@ class VideoComposer extends HTMLElement {
   async #send(begin) {
     if (this.#sending) return;
     this.#busy(true);
+    setText($(this, "#form-error"), "");
     try {
       await this.#known();
       if (!this.#check()) return;

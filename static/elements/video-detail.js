@@ -142,7 +142,7 @@ class VideoDetail extends HTMLElement {
    * @param {boolean} made
    */
   #more(video, made) {
-    const seed = () => String(rolled(range(modelsOf(video.model), "seed").maximum));
+    const seed = () => String(rolled(limitsOf(video, "seed")?.maximum));
     const fill = button("sliders", "Use settings", () => this.#fill(video));
     fill.title = "Puts its recipe into the composer, to be changed";
     if (!made) {
@@ -168,7 +168,8 @@ class VideoDetail extends HTMLElement {
     const error = h("p", { class: "error", id: "remix-error", role: "alert" });
     const send = async (/** @type {Event} */ event) => {
       event.preventDefault();
-      const problem = promptProblem(prompt.value, range(modelsOf(video.model), "prompt"));
+      const limits = limitsOf(video, "prompt");
+      const problem = limits ? promptProblem(prompt.value, limits) : "";
       setText(error, problem);
       if (!problem) this.#after(() => deeds.again(video, prompt.value));
     };
@@ -193,6 +194,7 @@ class VideoDetail extends HTMLElement {
   async #goOn(video, pressed) {
     pressed.disabled = true;
     try {
+      if (!takePictures()) throw new Error("No model here begins with a picture.");
       const picture = await lastFrameOf(api.contentUrl(video.id, "video"));
       this.#tell("settings", { recipe: { ...recipeOf(video), seed: "" }, picture });
     } catch (error) {
@@ -218,6 +220,16 @@ class VideoDetail extends HTMLElement {
   #tell(name, detail) {
     this.dispatchEvent(new CustomEvent(name, { bubbles: true, detail }));
   }
+}
+
+/**
+ * What its model takes, once that is known.
+ * @param {Video} video
+ * @param {string} field
+ */
+function limitsOf(video, field) {
+  const models = modelsOf(video.model);
+  return models.length ? range(models, field) : null;
 }
 
 /**

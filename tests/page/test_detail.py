@@ -14,6 +14,7 @@ from playwright.sync_api import Page, Route, expect
 
 from tests.page.conftest import Studio
 from tests.page.films import Film
+from tests.page.test_picture import PASTE, choose, picture
 
 pytestmark = pytest.mark.system
 
@@ -277,3 +278,85 @@ def test_a_video_that_is_gone_is_told(studio: Studio) -> None:
     expect(page.locator(".toast")).to_contain_text("no such")
     expect(studio.sheet).to_be_hidden()
     studio.forgive("404")
+
+
+def test_nothing_is_made_of_a_video_without_consent(studio: Studio) -> None:
+    """It is asked for in the same words, where one is; then the video begins."""
+    job_id = studio.add("a blue square")
+    page = studio.open(f"/#/videos/{job_id}")
+    page.get_by_role("button", name="Another seed").click()
+    toast = page.locator(".toast")
+    expect(toast).to_contain_text("I will use this video lawfully.")
+    assert len(studio.jobs.requests) == 1
+    toast.get_by_role("button", name="I agree").click()
+    expect(page.locator("#announcer")).to_have_text("Started.")
+    page.reload()
+    expect(studio.making).to_have_count(1)
+    expect(page.locator("#lawful_use_consent")).to_be_checked()
+
+
+def test_a_second_press_makes_no_second_video(studio: Studio) -> None:
+    """While the first is not answered."""
+    page = opened(studio, studio.add("a blue square"))
+    held: list[Route] = []
+    page.route("**/v1/videos", lambda route: held.append(route))
+    button = page.get_by_role("button", name="Another seed")
+    button.click()
+    button.click()
+    page.wait_for_timeout(200)
+    assert len(held) == 1
+    held[0].continue_()
+    expect(studio.making).to_have_count(1)
+
+
+def test_the_settings_of_a_video_replace_what_was_there(studio: Studio) -> None:
+    """All of it, the picture too; and the prompt can be written at once."""
+    page = opened(studio, studio.add("a blue square", seed=42))
+    page.keyboard.press("Escape")
+    choose(page, picture())
+    page.get_by_text("More", exact=True).click()
+    page.get_by_label("Steps").fill("12")
+    page.get_by_label("What should it not show?").fill("text")
+    studio.tiles.locator("a").click()
+    page.get_by_role("button", name="Use settings").click()
+    prompt = page.get_by_label("What should the video show?")
+    expect(prompt).to_be_focused()
+    expect(prompt).to_have_value("a blue square")
+    expect(page.locator(".chosen")).to_be_hidden()
+    expect(page.get_by_label("What should it not show?")).to_have_value("")
+    expect(page.get_by_label("Steps")).to_have_value("20")
+
+
+def test_a_model_of_text_is_not_continued_with_its_own_numbers(studio: Studio) -> None:
+    """The one that takes the last frame has others."""
+    page = opened(studio, studio.add("a ball", num_inference_steps=12, prefer_backend="mochi"))
+    page.get_by_role("button", name="Continue it").click()
+    expect(page.locator(".chosen")).to_be_visible()
+    expect(page.locator("#num_inference_steps")).to_have_value("")
+    expect(page.get_by_role("radio", name=re.compile("^Any"))).to_be_checked()
+
+
+def test_where_no_model_takes_a_picture_none_is_offered(studio: Studio) -> None:
+    """Nor taken from the clipboard, where it could not be removed again."""
+    studio.jobs.cards.pop()
+    page = opened(studio, studio.add("a blue square"))
+    expect(page.get_by_role("button", name="Another seed")).to_be_visible()
+    expect(page.get_by_role("button", name="Continue it")).to_be_hidden()
+    page.keyboard.press("Escape")
+    page.evaluate(PASTE, list(picture()))
+    studio.fill()
+    expect(page.get_by_role("button", name="Make video")).to_have_attribute(
+        "aria-disabled", "false"
+    )
+
+
+def test_a_remix_is_told_what_is_wrong_with_its_words(studio: Studio) -> None:
+    """Beside them, before it is sent; within the model's limits."""
+    page = opened(studio, studio.add("a blue square"))
+    words = page.get_by_label("Change the words, keep the rest")
+    words.fill("x" * 1001)
+    page.get_by_role("button", name="Remix").click()
+    expect(page.locator("#remix-error")).to_have_text("Write at most 1000 characters.")
+    words.fill("a green square")
+    page.get_by_role("button", name="Remix").click()
+    expect(studio.making).to_have_count(1)

@@ -247,3 +247,66 @@ def test_an_example_fills_the_prompt(studio: Studio) -> None:
     prompt = page.get_by_label(PROMPT)
     expect(prompt).to_have_value("a red ball moving right over the sea at sunset")
     expect(prompt).to_be_focused()
+
+
+def test_the_arrows_of_a_size_go_in_its_steps(studio: Studio) -> None:
+    """Of eight pixels, within the limits."""
+    page = studio.open()
+    page.get_by_label("Width").focus()
+    page.keyboard.press("ArrowUp")
+    expect(page.get_by_label("Width")).to_have_value("728")
+
+
+def test_a_lost_answer_makes_no_second_video(studio: Studio) -> None:
+    """The service had taken the request; the same one again is the same video."""
+    page = studio.open()
+    studio.fill()
+
+    def lose_the_answer(route: Route) -> None:
+        route.fetch()
+        route.abort()
+
+    page.route("**/v1/videos", lose_the_answer, times=1)
+    press(page)
+    expect(page.locator("#form-error")).to_have_text("The service does not answer.")
+    press(page)
+    expect(page.locator("#form-error")).to_be_empty()
+    expect(studio.making).to_have_count(1)
+    keys = {submission.idempotency_key for submission in studio.jobs.submissions}
+    assert len(studio.jobs.submissions) == 2
+    assert len(keys) == 1
+    press(page)
+    expect(page.locator("#announcer")).to_have_text("Started.")
+    assert len({submission.idempotency_key for submission in studio.jobs.submissions}) == 2
+    studio.forgive("ERR_FAILED")
+
+
+def test_a_line_break_counts_as_the_service_counts_it(studio: Studio) -> None:
+    """A form sends two characters for it."""
+    page = studio.open()
+    studio.fill("a ball\n" + "x" * 992)
+    expect(page.locator("#prompt-count")).to_have_text("1000 / 1000")
+    press(page)
+    expect(studio.making).to_have_count(1)
+    studio.fill("a ball\n" + "x" * 993)
+    expect(page.locator("#outlook")).to_have_text("Write at most 1000 characters.")
+
+
+@pytest.mark.parametrize("kept", ['"text"', "[1]", '{"loras": [1], "width": 5}', "{"])
+def test_what_another_version_kept_does_no_harm(studio: Studio, kept: str) -> None:
+    """What is not text is not filled in."""
+    studio.page.add_init_script(f"localStorage.setItem('studio.settings', {kept!r})")
+    studio.page.add_init_script("localStorage.setItem('studio.theme', 'sepia')")
+    page = studio.open()
+    expect(page.get_by_label("Width")).to_have_value("720")
+    expect(page.get_by_role("button", name="Colours: as the system has them")).to_be_visible()
+
+
+def test_a_page_that_may_keep_nothing_works(studio: Studio) -> None:
+    """It forgets."""
+    forbid = "Storage.prototype.setItem = () => { throw new DOMException('no', 'SecurityError') }"
+    studio.page.add_init_script(forbid)
+    page = studio.open()
+    page.get_by_role("button", name="Colours").click()
+    expect(page.get_by_role("button", name="Colours: light")).to_be_visible()
+    studio.make()

@@ -128,6 +128,7 @@ def test_a_deleted_video_can_be_brought_back(studio: Studio) -> None:
     page.get_by_role("button", name="Undo").click()
     expect(studio.tiles.locator(".text")).to_have_text(["a square", "a ball"])
     page.clock.install()
+    page.mouse.move(5, 5)
     page.locator(".tile > a").first.focus()
     page.keyboard.press("Delete")
     expect(studio.tiles).to_have_count(1)
@@ -193,3 +194,54 @@ def test_a_hostile_prompt_is_text_everywhere(studio: Studio) -> None:
     page.goto(studio.url + "/#/system")
     expect(page.locator(".queue a")).to_contain_text("onerror=alert(1)")
     assert page.locator("img[src='x'], b:text('cat')").count() == 0
+
+
+def test_a_search_brings_back_nothing_that_was_deleted(studio: Studio) -> None:
+    """While the deletion can still be taken back."""
+    studio.add("a red ball")
+    studio.add("a red square")
+    page = studio.open()
+    expect(studio.tiles).to_have_count(2)
+    page.locator(".tile > a").first.focus()
+    page.keyboard.press("Delete")
+    expect(studio.tiles).to_have_count(1)
+    with page.expect_response("**/v1/videos?*"):
+        page.get_by_label("Search the prompts").fill("red")
+    page.wait_for_timeout(100)
+    expect(studio.tiles.locator(".text")).to_have_text(["a red ball"])
+    page.get_by_role("button", name="Undo").click()
+    expect(studio.tiles).to_have_count(2)
+
+
+def test_a_press_chooses_the_second_of_a_pair(studio: Studio) -> None:
+    """Anywhere on the video, while the page asks for it."""
+    first, second = studio.add("a ball"), studio.add("a square")
+    page = studio.open()
+    studio.tiles.nth(1).hover()
+    studio.tiles.nth(1).get_by_role("button", name="Compare").click()
+    expect(page.locator("#announcer")).to_have_text("Choose a second video to compare with.")
+    studio.tiles.nth(0).locator("a").click()
+    expect(page).to_have_url(f"{studio.url}/#/compare/{first}/{second}")
+
+
+def test_what_has_the_focus_is_seen_on_a_phone(studio: Studio) -> None:
+    """Not under the composer, however one got there; enlarged four times nothing is in the way."""
+    for number in range(8):
+        studio.add(f"ball {number}")
+    page = studio.page
+    page.set_viewport_size({"width": 390, "height": 844})
+    studio.open()
+    seen = """() => {
+      const { left, top, height } = document.activeElement.getBoundingClientRect();
+      const at = document.elementFromPoint(left + 8, top + height / 2);
+      return document.activeElement.contains(at) || at?.contains(document.activeElement);
+    }"""
+    page.locator(".tile > a").first.focus()
+    for _ in range(7):
+        page.keyboard.press("ArrowRight")
+        assert page.evaluate(seen)
+    page.set_viewport_size({"width": 320, "height": 256})
+    assert page.evaluate("getComputedStyle(document.querySelector('video-composer')).position") == (
+        "static"
+    )
+    assert page.evaluate("document.documentElement.scrollWidth") <= 320

@@ -242,3 +242,40 @@ def test_the_window_tells_of_the_end_while_one_is_elsewhere(studio: Studio) -> N
     page.evaluate("Object.defineProperty(document, 'hidden', { value: false, configurable: true })")
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     expect(page).to_have_title("Video studio")
+
+
+def test_much_work_is_not_thrown_away_by_one_press(studio: Studio) -> None:
+    """What has been in the making for more than a minute is cancelled ten seconds later, unless
+    that is taken back."""
+    page = studio.open()
+    job_id = studio.make()
+    studio.jobs.set(job_id, started_at=time.time() - 90, progress=72)
+    expect(studio.making.locator(".percent")).to_have_text("72 %")
+    page.clock.install()
+    cancel = studio.making.get_by_role("button", name="Cancel")
+    cancel.click()
+    expect(studio.making.locator(".phase")).to_have_text("About to be cancelled")
+    page.get_by_role("button", name="Undo").click()
+    expect(studio.making.locator(".phase")).to_have_text("Drawing")
+    page.clock.fast_forward(12_000)
+    assert studio.jobs.cancelled == []
+    cancel.click()
+    page.mouse.move(5, 5)
+    page.clock.fast_forward(10_500)
+    expect(studio.making).to_have_count(0)
+    assert studio.jobs.cancelled == [job_id]
+
+
+def test_a_message_waits_for_whoever_is_at_it(studio: Studio) -> None:
+    """Its way back is there as long as one points at it or has the focus on it."""
+    studio.add()
+    page = studio.open()
+    page.locator(".tile > a").focus()
+    page.clock.install()
+    page.keyboard.press("Delete")
+    undo = page.get_by_role("button", name="Undo")
+    undo.focus()
+    page.clock.fast_forward(30_000)
+    expect(undo).to_be_visible()
+    page.keyboard.press("Enter")
+    expect(studio.tiles).to_have_count(1)
