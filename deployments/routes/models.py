@@ -16,6 +16,8 @@ from deployments.core.qualities import describe
 from deployments.core.spec import (
     MAX_AREA,
     MAX_FRAMES,
+    MAX_LORA_STRENGTH,
+    MAX_LORAS,
     MAX_SEED,
     MAX_SIDE,
     MIN_SIDE,
@@ -65,6 +67,8 @@ class ModelLimits(BaseModel):
     seed: Range
     num_inference_steps: Range
     guidance_scale: Range
+    loras: Range = Field(description="How many at once.")
+    lora_strength: Range
     accepts_image: bool = Field(description="Whether a video may begin with a given picture.")
     draft: bool = Field(description="Whether `quality: draft` is there.")
     qualities: list[QualityMode] = Field(description="The values of `quality` that it has.")
@@ -210,6 +214,8 @@ def _model(card: ModelCard, door: Door, stock: Stock) -> Model:
             seed=Range(minimum=0, maximum=MAX_SEED),
             num_inference_steps=Range(minimum=2, maximum=200),
             guidance_scale=Range(minimum=1, maximum=20),
+            loras=Range(minimum=0, maximum=MAX_LORAS),
+            lora_strength=Range(minimum=-MAX_LORA_STRENGTH, maximum=MAX_LORA_STRENGTH),
             accepts_image=card.accepts_image,
             draft="draft" in card.qualities,
             qualities=[

@@ -78,10 +78,10 @@ export function askForKey(done) {
   const why = h(
     "p",
     {},
-    "This service needs one. The browser keeps it as a cookie that no script can read.",
+    "This service needs an API key. The browser keeps it as a cookie that no script can read.",
   );
   const dialog = open(
-    "Enter your API key",
+    "Sign in",
     why,
     h(
       "form",

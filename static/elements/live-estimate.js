@@ -2,7 +2,7 @@
 // and what would fit, where it does not.
 
 import * as api from "../api.js";
-import { h } from "../dom.js";
+import { announce, h } from "../dom.js";
 import { toForm } from "../recipe.js";
 import { inWords } from "../words.js";
 
@@ -62,9 +62,11 @@ class LiveEstimate extends HTMLElement {
     if (estimate.seconds_until_start) this.#timer = window.setTimeout(() => (this.#asked = ""), FRESH_MS);
     const facts = [begins(estimate, this.#ahead), ...costs(estimate)].join(" · ");
     if (estimate.fits !== false) return this.replaceChildren(h("p", { class: "hint" }, facts));
+    const message = estimate.nearest?.message ?? "It does not fit.";
+    announce(`${costs(estimate).join(", ")}. ${message}`);
     this.replaceChildren(
       h("p", { class: "error" }, costs(estimate).join(" · ")),
-      h("p", { class: "hint" }, estimate.nearest?.message ?? "It does not fit."),
+      h("p", { class: "hint" }, message),
       h("div", { class: "buttons" }, ...this.#ways(estimate.nearest)),
     );
   }

@@ -2,13 +2,13 @@
 
 import { $, h, setText } from "../dom.js";
 import { loraText, lorasIn } from "../recipe.js";
+import { range } from "../settings.js";
 
 /**
  * @typedef {import("../api.js").Model} Model
  * @typedef {{name: string, strength: number}} Lora
  */
 
-const MOST = 4;
 const STEP = 0.05;
 
 class LoraField extends HTMLElement {
@@ -16,6 +16,8 @@ class LoraField extends HTMLElement {
   #chosen = new Map();
   /** @type {string[]} what the models have that it may be for */
   #there = [];
+  #most = Infinity;
+  #strength = { minimum: 0, maximum: 1 };
 
   /** As `name:0.8, other:1`. */
   get value() {
@@ -28,14 +30,21 @@ class LoraField extends HTMLElement {
   }
 
   /**
-   * Offer what these models have; nothing is shown where that is nothing.
+   * Offer what these models have, and say of the rest why not; nothing is shown where there is nothing.
    * @param {Model[]} models those that were asked for
    */
   setModels(models) {
-    const usable = models.flatMap((model) => model.loras).filter((lora) => !lora.problem);
+    const files = models.flatMap((model) => model.loras);
+    const usable = files.filter((lora) => !lora.problem);
     const there = [...new Set(usable.map((lora) => lora.name))].sort();
+    const problems = files.filter((lora) => lora.problem && !there.includes(lora.name));
+    const lines = problems.map(({ name, problem }) => h("li", {}, `${name} cannot be used: ${problem}`));
+    $(this, ".unusable").replaceChildren(...lines);
+    this.hidden = !files.length && !this.#chosen.size;
     if (String(there) === String(this.#there)) return;
     this.#there = there;
+    this.#most = range(models, "loras").maximum;
+    this.#strength = range(models, "lora_strength");
     this.#show();
   }
 
@@ -46,7 +55,8 @@ class LoraField extends HTMLElement {
   #show() {
     // What was chosen and is not there any more can be let go.
     const names = [...new Set([...this.#there, ...this.#chosen.keys()])];
-    this.hidden = !names.length;
+    $(this, "fieldset").hidden = !names.length;
+    if (names.length) this.hidden = false;
     $(this, ".options").replaceChildren(...names.map((name) => this.#row(name)));
     this.#limit();
   }
@@ -57,8 +67,8 @@ class LoraField extends HTMLElement {
     const told = h("output", { class: "hint" });
     const slider = h("input", {
       type: "range",
-      min: -4,
-      max: 4,
+      min: this.#strength.minimum,
+      max: this.#strength.maximum,
       step: STEP,
       value: strength ?? 1,
       "aria-label": `Strength of ${name}`,
@@ -94,7 +104,7 @@ class LoraField extends HTMLElement {
   #limit() {
     for (const box of this.querySelectorAll("input[type=checkbox]")) {
       const { checked } = /** @type {HTMLInputElement} */ (box);
-      /** @type {HTMLInputElement} */ (box).disabled = !checked && this.#chosen.size >= MOST;
+      /** @type {HTMLInputElement} */ (box).disabled = !checked && this.#chosen.size >= this.#most;
     }
   }
 }

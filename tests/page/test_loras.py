@@ -15,10 +15,12 @@ from tests.routes.test_loras import LINEARS, write
 
 pytestmark = pytest.mark.system
 
+HOSTILE = "<img src=x onerror=alert(1)> ‮אב"
+
 
 @pytest.fixture
 def url(jobs: FilmJobs, tmp_path: Path) -> Iterator[str]:
-    """Mochi has two, and one that does not fit; Open-Sora has another one."""
+    """Mochi has two, one that does not fit and one of a bad name; Open-Sora has another one."""
     folders = {}
     for model, names in (("mochi", ("ink", "paper")), ("opensora", ("sand",))):
         (tmp_path / model).mkdir()
@@ -26,6 +28,7 @@ def url(jobs: FilmJobs, tmp_path: Path) -> Iterator[str]:
             write(tmp_path / model, name)
         folders[model] = LoraFolder(str(tmp_path / model), LINEARS)
     write(tmp_path / "mochi", "flux", layer="double_blocks.0")
+    write(tmp_path / "mochi", HOSTILE)
     jobs.loras = LoraFolders(folders)
     with served(jobs) as address:
         yield address
@@ -79,3 +82,22 @@ def test_the_files_are_those_of_the_chosen_model(studio: Studio) -> None:
     expect(page.locator("#outlook")).not_to_contain_text("LoRA")
     page.evaluate(AXE.read_text())
     assert page.evaluate(RUN) == []
+
+
+def test_a_file_that_cannot_be_used_says_why(studio: Studio) -> None:
+    """By its name, whatever that is: as text."""
+    page = studio.open()
+    page.get_by_text("More", exact=True).click()
+    told = page.locator("lora-field .unusable li")
+    expect(told).to_have_count(2)
+    expect(told.filter(has_text="flux")).to_contain_text("cannot be used: ")
+    expect(told.filter(has_text=HOSTILE)).to_be_visible()
+    assert page.locator("img[src='x']").count() == 0
+
+
+def test_a_file_that_was_added_is_offered(studio: Studio, tmp_path: Path) -> None:
+    """As soon as one looks."""
+    page = studio.open()
+    write(tmp_path / "mochi", "rain")
+    page.get_by_text("More", exact=True).click()
+    expect(page.get_by_label("rain", exact=True)).to_be_visible()

@@ -196,6 +196,8 @@ def test_models_list_their_limits_and_defaults(api: Api) -> None:
     assert (model["id"], model["object"]) == ("mochi", "model")
     assert model["limits"]["num_frames"] == {"minimum": 8, "maximum": 163, "multiple_of": None}
     assert model["limits"]["height"] == {"minimum": 256, "maximum": 1080, "multiple_of": 8}
+    assert model["limits"]["loras"]["maximum"] == 4
+    assert model["limits"]["lora_strength"] == {"minimum": -4, "maximum": 4, "multiple_of": None}
     assert model["limits"]["accepts_image"] is False
     assert model["limits"]["segment_frames"] == 163
     assert model["defaults"]["num_inference_steps"] == 20
