@@ -1,6 +1,7 @@
 // The first picture: chosen, dropped or pasted; the frame on it shows exactly what the model will see.
 
 import { $, announce, setText } from "../dom.js";
+import { keepPicture, keptPicture } from "../kept-picture.js";
 import { cropOf, fitted } from "../picture.js";
 
 /** @typedef {{width: number, height: number}} Size */
@@ -10,6 +11,8 @@ const WRITABLE = "input, textarea";
 class PictureField extends HTMLElement {
   /** @type {ImageBitmap | null} */
   #picture = null;
+  /** What it was read from. @type {File | null} */
+  #file = null;
   #address = "";
   /** @type {Size} */
   #video = { width: 1, height: 1 };
@@ -24,6 +27,7 @@ class PictureField extends HTMLElement {
       input.focus();
     });
     $(this, "#crop-position").addEventListener("input", () => this.showCrop(this.#video));
+    $(this, "#crop-position").addEventListener("change", () => this.#keep());
     document.addEventListener("paste", (event) => {
       const file = [...(event.clipboardData?.files ?? [])].find((one) => one.type.startsWith("image/"));
       // Office programs put a picture of a text beside it.
@@ -38,6 +42,18 @@ class PictureField extends HTMLElement {
     const frame = $(this, ".crop-frame");
     frame.addEventListener("pointerdown", (/** @type {PointerEvent} */ event) => this.#grab(event));
     frame.addEventListener("pointermove", (/** @type {PointerEvent} */ event) => this.#move(event));
+    frame.addEventListener("pointerup", () => this.#keep());
+    this.#restore();
+  }
+
+  /** What was chosen before a reload, unless there is something else by now. */
+  async #restore() {
+    const kept = await keptPicture();
+    if (kept && this.#turn === 0) await this.take(kept.file, kept.position);
+  }
+
+  #keep() {
+    keepPicture(this.#file && { file: this.#file, position: this.#position });
   }
 
   get filled() {
@@ -52,8 +68,11 @@ class PictureField extends HTMLElement {
     return this.#picture ? fitted(this.#picture, this.#video, this.#position) : null;
   }
 
-  /** @param {File} file */
-  async take(file) {
+  /**
+   * @param {File} file
+   * @param {number} [position] of the frame, as in `cropOf`
+   */
+  async take(file, position = 0.5) {
     const turn = (this.#turn += 1);
     let picture;
     try {
@@ -66,8 +85,10 @@ class PictureField extends HTMLElement {
       return;
     }
     if (turn !== this.#turn) return picture.close(); // another one was chosen meanwhile
-    this.clear();
+    this.#drop();
     this.#picture = picture;
+    this.#file = file;
+    $(this, "#crop-position").value = String(Math.round(100 * position));
     this.#address = URL.createObjectURL(file);
     const image = $(this, "img");
     image.src = this.#address;
@@ -75,11 +96,18 @@ class PictureField extends HTMLElement {
     image.width = picture.width;
     image.height = picture.height;
     this.#changed();
+    this.#keep();
     announce($(this, "#picture-facts").textContent);
   }
 
   clear() {
     this.#turn += 1;
+    this.#drop();
+    this.#changed();
+    this.#keep();
+  }
+
+  #drop() {
     $(this, "#picture").value = "";
     setText($(this, "#picture-error"), "");
     $(this, "#crop-position").value = "50";
@@ -87,7 +115,7 @@ class PictureField extends HTMLElement {
     $(this, "img").removeAttribute("src");
     this.#picture?.close();
     this.#picture = null;
-    this.#changed();
+    this.#file = null;
   }
 
   /** @param {Size} video */

@@ -144,3 +144,38 @@ def test_without_a_model_for_it_there_is_no_picture_field(studio: Studio) -> Non
     studio.jobs.cards.pop()
     page = studio.open()
     expect(page.locator("picture-field")).to_be_hidden()
+
+
+def test_a_picture_outlives_a_reload(studio: Studio) -> None:
+    """With its frame; once removed it stays away."""
+    page = studio.open()
+    choose(page, picture(640, 320))
+    page.get_by_label("Move the frame").fill("20")
+    page.get_by_label("Move the frame").dispatch_event("change")
+    page.reload()
+    expect(page.locator(".crop img")).to_have_attribute("alt", "The picture photo.png")
+    expect(page.get_by_label("Move the frame")).to_have_value("20")
+    page.get_by_role("button", name="Remove the picture").click()
+    studio.open()
+    page.wait_for_timeout(300)
+    expect(page.locator(".chosen")).to_be_hidden()
+
+
+def test_a_pasted_text_is_no_picture(studio: Studio) -> None:
+    """Office programs put a picture of it beside it; and a bad file leaves the good one."""
+    page = studio.open()
+    paste = PASTE.replace("document.dispatch", 'document.querySelector("#prompt").dispatch')
+    with_text = paste.replace(
+        "document.query", 'transfer.setData("text/plain", "a"); document.query'
+    )
+    bubbling = with_text.replace(
+        "clipboardData: transfer", "clipboardData: transfer, bubbles: true"
+    )
+    page.evaluate(bubbling, list(picture()))
+    page.wait_for_timeout(200)
+    expect(page.locator(".chosen")).to_be_hidden()
+    choose(page, picture())
+    expect(page.locator(".chosen")).to_be_visible()
+    page.evaluate(PASTE, [1, 2, 3])
+    expect(page.locator("#picture-error")).to_contain_text("no picture that this browser can read")
+    expect(page.locator(".chosen")).to_be_visible()
