@@ -81,3 +81,34 @@ export function keep(key, value) {
     // Storage may be full or forbidden.
   }
 }
+
+/**
+ * @param {string} title
+ * @param {...(Node | string)} children
+ */
+export const section = (title, ...children) => h("section", {}, h("h3", {}, title), ...children);
+
+/**
+ * Have `list` hold one child for each key, in this order. A child that stays is not made anew, so that
+ * neither the focus nor a selection in it is lost.
+ * @param {Element} list
+ * @param {string[]} keys
+ * @param {(key: string) => HTMLElement} make
+ * @returns {HTMLElement[]} the children
+ */
+export function arrange(list, keys, make) {
+  const focused = /** @type {HTMLElement | null} */ (document.activeElement);
+  const there = new Map(
+    [...list.children].map((child) => [/** @type {HTMLElement} */ (child).dataset.key, child]),
+  );
+  for (const [key, child] of there) if (!keys.includes(key ?? "")) child.remove();
+  const children = keys.map((key, index) => {
+    const child = /** @type {HTMLElement} */ (there.get(key) ?? make(key));
+    child.dataset.key = key;
+    if (list.children[index] !== child) list.insertBefore(child, list.children[index] ?? null);
+    return child;
+  });
+  // Moving takes the focus away.
+  if (focused !== document.activeElement && list.contains(focused)) focused?.focus();
+  return children;
+}

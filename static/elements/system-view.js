@@ -1,28 +1,69 @@
 // The machine: memory, load, models and the queue. Asked for only while it is looked at.
 
 import * as api from "../api.js";
-import { $, h } from "../dom.js";
+import { $, arrange, h, section, setText } from "../dom.js";
 import { videos } from "../store.js";
-import { phase } from "../words.js";
+import { inWords, phase } from "../words.js";
 
-/** @typedef {import("../api.js").Model} Model */
+/**
+ * @typedef {import("../api.js").Model} Model
+ * @typedef {{name: string, value: number, most: number, unit: string}} Figure
+ */
 
 const EVERY_MS = 3000;
 const DASHBOARD_PORT = 8265;
 
 class SystemView extends HTMLElement {
   #timer = 0;
+  #turn = 0;
+  /** When the figures came that are shown; 0 before the first. */
+  #asOf = 0;
+
+  connectedCallback() {
+    const where = "Ray's dashboard is open on the service's own machine only, and asks for the token that ";
+    const token = h("p", { class: "hint" }, where, h("code", {}, "ray get-auth-token"), " prints there.");
+    const forget = h("button", { type: "button", onclick: forgetKey }, "Forget the key");
+    const key = section("API key", h("p", {}, forget));
+    key.classList.add("key");
+    key.hidden = true;
+    this.append(
+      h("div", { class: "heading" }, h("h2", {}, "System")),
+      h("p", { class: "note", hidden: true }),
+      h(
+        "div",
+        { class: "live", hidden: true },
+        h("p", { class: "health" }),
+        section("Machine", h("p", { class: "hint no-gpu" }), h("div", { class: "meters" })),
+        section("Models", h("div", { class: "models" })),
+        section("Queue", h("p", { class: "busy" }), h("ol", { class: "queue" })),
+      ),
+      section("Elsewhere", h("p", { class: "links" }, ...elsewhere()), token),
+      key,
+    );
+  }
 
   async show() {
     clearTimeout(this.#timer);
     if (this.hidden) return;
-    try {
-      const [info, health, models] = await Promise.all([api.systemInfo(), api.health(), api.models()]);
-      this.#draw(info, health, models);
-    } catch (error) {
-      if (!this.firstChild) this.append(h("p", { class: "note" }, /** @type {Error} */ (error).message));
-    }
+    const turn = (this.#turn += 1);
+    const all = Promise.all([api.systemInfo(), api.health(), api.models()]);
+    const [answer] = await Promise.allSettled([all]);
+    // It was shown again meanwhile: that one goes on.
+    if (turn !== this.#turn) return;
     this.#timer = window.setTimeout(() => this.show(), EVERY_MS);
+    $(this, ".key").hidden = !api.hasKey();
+    if (answer.status === "fulfilled") this.#draw(...answer.value);
+    this.#tell(answer.status === "rejected" ? answer.reason : null);
+  }
+
+  /** @param {unknown} error why there are no new figures; null when there are */
+  #tell(error) {
+    // A key that is missing is asked for by a dialog of its own.
+    const problem = error instanceof api.ApiError && error.status !== 401 ? error.message : "";
+    const age = inWords((performance.now() - this.#asOf) / 1000);
+    const note = $(this, ".note");
+    setText(note, problem && this.#asOf ? `${problem} These figures are from ${age} ago.` : problem);
+    note.hidden = problem === "";
   }
 
   /**
@@ -31,48 +72,44 @@ class SystemView extends HTMLElement {
    * @param {Model[]} models
    */
   #draw(info, health, models) {
-    // The links keep their place, so that the focus does not get lost every few seconds.
-    if (!this.firstChild) {
-      const links = h("p", { class: "links" }, ...elsewhere());
-      const where = "Ray's dashboard is open on the service's own machine only, and asks for the token that ";
-      const token = h("p", { class: "hint" }, where, h("code", {}, "ray get-auth-token"), " prints there.");
-      this.append(
-        h("div", { class: "heading" }, h("h2", {}, "System")),
-        h("div", { class: "live" }),
-        section("Elsewhere", links, token),
-      );
-      if (api.hasKey())
-        this.append(
-          section(
-            "API key",
-            h("p", {}, h("button", { type: "button", onclick: forgetKey }, "Forget the key")),
-          ),
-        );
-    }
-    const busy =
-      health.jobs_queued + health.jobs_running
-        ? `${health.jobs_running} in the making, ${health.jobs_queued} waiting.`
-        : "Nothing to do.";
-    $(this, ".live").replaceChildren(
-      h("p", { class: `health ${health.status}` }, `${health.message}.`),
-      section("Machine", h("div", { class: "meters" }, ...meters(info))),
-      section("Models", ...models.map((model) => described(model, info.replicas))),
-      section("Queue", h("p", {}, busy), h("ol", { class: "queue" }, ...videos.unfinished.map(waiting))),
+    $(this, ".health").className = `health ${health.status}`;
+    setText($(this, ".health"), `${health.message}.`);
+    setText($(this, ".no-gpu"), info.gpus.length ? "" : "No GPU: the models run on the CPU.");
+    const figures = figuresOf(info);
+    // Two machines may each have a “GPU 0”: its place tells a meter from another.
+    const places = figures.map((_, place) => String(place));
+    arrange($(this, ".meters"), places, meter).forEach((one, place) => showFigure(one, figures[place]));
+    const names = models.map((model) => model.id);
+    arrange($(this, ".models"), names, article).forEach((one, place) =>
+      showModel(one, models[place], info.replicas),
     );
+    const busy = health.jobs_queued + health.jobs_running;
+    const count = `${health.jobs_running} in the making, ${health.jobs_queued} waiting.`;
+    setText($(this, ".busy"), busy ? count : "Nothing to do.");
+    const queue = videos.unfinished;
+    const ids = queue.map((video) => video.id);
+    arrange($(this, ".queue"), ids, entry).forEach((one, place) => showEntry(one, queue[place]));
+    $(this, ".live").hidden = false;
+    this.#asOf = performance.now();
   }
 }
 
-/** @param {any} info */
-function meters(info) {
+/**
+ * @param {any} info
+ * @returns {Figure[]}
+ */
+function figuresOf(info) {
+  const gpus = info.gpus.flatMap((/** @type {any} */ gpu) => {
+    const name = `GPU ${gpu.index}`;
+    const memory = figure(`${name}: ${gpu.name}`, gpu.used_vram_gb, gpu.total_vram_gb, "GB");
+    if (gpu.load_percent === null) return [memory];
+    return [memory, figure(`${name}, load`, gpu.load_percent, 100, "%")];
+  });
   const used = info.ram_total_gb - info.ram_available_gb;
-  const gpus = info.gpus.flatMap((/** @type {any} */ gpu) => [
-    meter(`GPU ${gpu.index}: ${gpu.name}`, gpu.used_vram_gb, gpu.total_vram_gb, "GB"),
-    ...(gpu.load_percent === null ? [] : [meter(`GPU ${gpu.index}, load`, gpu.load_percent, 100, "%")]),
-  ]);
   return [
-    ...(gpus.length ? gpus : [h("p", { class: "hint" }, "No GPU: the models run on the CPU.")]),
-    meter("Memory", used, info.ram_total_gb, "GB"),
-    meter("CPU", info.cpu_percent, 100, "%"),
+    ...gpus,
+    figure("Memory", used, info.ram_total_gb, "GB"),
+    figure("CPU", info.cpu_percent, 100, "%"),
   ];
 }
 
@@ -81,19 +118,54 @@ function meters(info) {
  * @param {number} value
  * @param {number} most
  * @param {string} unit
+ * @returns {Figure}
  */
-function meter(name, value, most, unit) {
+const figure = (name, value, most, unit) => ({ name, value, most, unit });
+
+const meter = () =>
+  h(
+    "div",
+    { class: "meter" },
+    h("span", { class: "name" }),
+    h("span", { class: "figures" }),
+    h("meter", { min: 0 }),
+  );
+
+/**
+ * @param {Element} place
+ * @param {Figure} figure
+ */
+function showFigure(place, { name, value, most, unit }) {
   const figures =
     unit === "%" ? `${Math.round(value)} %` : `${value.toFixed(1)} of ${most.toFixed(1)} ${unit}`;
-  const bar = h("meter", { min: 0, max: most, value, "aria-label": `${name}: ${figures}` });
-  return h("div", { class: "meter" }, h("span", {}, name), h("span", { class: "figures" }, figures), bar);
+  setText($(place, ".name"), name);
+  setText($(place, ".figures"), figures);
+  const bar = $(place, "meter");
+  bar.max = most;
+  bar.value = value;
+  bar.setAttribute("aria-label", `${name}: ${figures}`);
+}
+
+/** @param {string} name */
+const article = (name) => h("article", {}, h("h4", {}, name), h("dl"));
+
+/**
+ * @param {Element} place
+ * @param {Model} model
+ * @param {any[]} replicas
+ */
+function showModel(place, model, replicas) {
+  place.className = model.state;
+  const told = facts(model, replicas);
+  // Whoever selects a line of it is not disturbed while nothing is new.
+  if (!$(place, "dl").isEqualNode(told)) $(place, "dl").replaceWith(told);
 }
 
 /**
  * @param {Model} model
  * @param {any[]} replicas
  */
-function described(model, replicas) {
+function facts(model, replicas) {
   const mine = replicas.filter((replica) => replica.model === model.id);
   const copies = mine
     .map((replica) => `${replica.device} on ${replica.node}${replica.busy ? ", at work" : ""}`)
@@ -111,12 +183,7 @@ function described(model, replicas) {
     ["Licence", model.licence],
   ];
   const told = pairs.filter(([, value]) => value);
-  return h(
-    "article",
-    { class: model.state },
-    h("h4", {}, model.id),
-    h("dl", {}, ...told.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])),
-  );
+  return h("dl", {}, ...told.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
 }
 
 /** @param {Model} model */
@@ -132,20 +199,18 @@ function checkpoint(model) {
   );
 }
 
-/** @param {api.Video} video */
-const waiting = (video) =>
-  h(
-    "li",
-    {},
-    h("a", { href: `#/videos/${video.id}` }, video.prompt),
-    h("span", { class: "hint" }, `${phase(video)}, ${video.progress} %`),
-  );
+/** @param {string} id */
+const entry = (id) =>
+  h("li", {}, h("a", { class: "text", href: `#/videos/${id}` }), h("span", { class: "hint" }));
 
 /**
- * @param {string} title
- * @param {...Node} children
+ * @param {Element} place
+ * @param {api.Video} video
  */
-const section = (title, ...children) => h("section", {}, h("h3", {}, title), ...children);
+function showEntry(place, video) {
+  setText($(place, "a"), video.prompt);
+  setText($(place, ".hint"), `${phase(video)}, ${video.progress} %`);
+}
 
 async function forgetKey() {
   await api.signOut();

@@ -14,6 +14,7 @@ from tests.scripted_jobs import replica, service_config
 pytestmark = pytest.mark.system
 
 KEY = "vs_a-long-and-secret-key-of-the-tests"
+LOOK = "document.querySelector('system-view').show()"
 
 
 def test_the_machine_and_its_models_are_told(studio: Studio) -> None:
@@ -35,6 +36,54 @@ def test_the_machine_and_its_models_are_told(studio: Studio) -> None:
     dashboard = system.get_by_role("link", name="Ray dashboard")
     expect(dashboard).to_have_attribute("href", "http://127.0.0.1:8265/")
     expect(page.locator("#status")).to_contain_text("opensora is failed (no memory)")
+
+
+def test_the_system_view_outlives_a_service_that_does_not_answer(studio: Studio) -> None:
+    """It says so from the first time on, says how old its figures are, and goes on by itself."""
+    page = studio.page
+    page.route("**/system-info", lambda route: route.abort())
+    studio.open("/#/system")
+    system = page.locator("system-view")
+    note = system.locator(".note")
+    expect(note).to_have_text("The service does not answer.")
+    expect(system.locator(".live")).to_be_hidden()
+    page.unroute("**/system-info")
+    expect(system.locator("article")).to_have_count(2)
+    expect(note).to_be_hidden()
+    page.route("**/system-info", lambda route: route.abort())
+    page.evaluate(LOOK)
+    expect(note).to_contain_text("The service does not answer. These figures are from")
+    expect(system.locator("article")).to_have_count(2)
+    page.unroute("**/system-info")
+    page.evaluate(LOOK)
+    expect(note).to_be_hidden()
+    studio.forgive("ERR_FAILED")
+
+
+def test_new_figures_leave_the_focus_and_the_selection_alone(studio: Studio) -> None:
+    """A link of the queue keeps the focus when its video goes on, and when others come or go."""
+    first, second = (studio.add(f"a {what} ball", done=False) for what in ("blue", "red"))
+    studio.jobs.queue(first, 1)
+    studio.jobs.queue(second, 2)
+    page = studio.open("/#/system")
+    queue = page.locator(".queue li")
+    link = page.get_by_role("link", name="a red ball").and_(page.locator(".queue a"))
+    link.focus()
+    page.evaluate("getSelection().selectAllChildren(document.querySelector('system-view dl'))")
+    selected = page.evaluate("String(getSelection())")
+    expect(queue.nth(1)).to_have_text("a red ballNumber 2 in the queue, 0 %")
+    studio.jobs.set(first, queue_position=3)
+    studio.jobs.set(second, queue_position=1)
+    expect(studio.making.nth(1)).to_contain_text("a blue ball")
+    page.evaluate(LOOK)
+    expect(queue.first).to_have_text("a red ballNext in the queue, 0 %")
+    expect(link).to_be_focused()
+    studio.jobs.finish(first)
+    expect(studio.making).to_have_count(1)
+    page.evaluate(LOOK)
+    expect(queue).to_have_count(1)
+    expect(link).to_be_focused()
+    assert page.evaluate("String(getSelection())") == selected != ""
 
 
 def test_the_colours_are_chosen_and_stay(studio: Studio) -> None:
@@ -103,5 +152,23 @@ def test_a_key_is_asked_for_once(guarded: Studio) -> None:
     page.goto(guarded.url + "/#/system")
     page.get_by_role("button", name="Forget the key").click()
     expect(page.get_by_label("API key")).to_be_visible()
+    guarded.forgive("401")
+    assert guarded.complaints == []
+
+
+def test_a_key_that_is_missing_is_no_fault_of_the_figures(guarded: Studio) -> None:
+    """The dialog asks for it; then they come, with the way to forget it."""
+    page = guarded.page
+    page.goto(guarded.url + "/#/system")
+    field = page.get_by_label("API key")
+    expect(field).to_be_visible()
+    system = page.locator("system-view")
+    expect(system).to_contain_text("Elsewhere")
+    page.evaluate(LOOK)
+    expect(system.locator(".note")).to_be_hidden()
+    field.fill(KEY)
+    page.get_by_role("button", name="Enter").click()
+    expect(system.locator("article")).to_have_count(2)
+    expect(system.get_by_role("button", name="Forget the key")).to_be_visible()
     guarded.forgive("401")
     assert guarded.complaints == []
