@@ -1,6 +1,6 @@
 // The model: any, or one of them; each says what it can do, and what of the present request it cannot.
 
-import { $, h, setText } from "../dom.js";
+import { $, arrange, h, setText } from "../dom.js";
 
 /** @typedef {import("../api.js").Model} Model */
 
@@ -23,10 +23,11 @@ class ModelField extends HTMLElement {
   /** @param {Model[]} models */
   setModels(models) {
     const chosen = this.value;
-    const all = [option("", "Any", "Whichever can make it and is free."), ...models.map(described)];
-    const list = h("div", { class: "options" }, ...all);
-    $(this, "fieldset").querySelector(".options")?.remove();
-    $(this, "fieldset").append(list);
+    if (!this.querySelector(".options")) $(this, "fieldset").append(h("div", { class: "options" }));
+    const cans = ["Whichever can make it and is free.", ...models.map(can)];
+    arrange($(this, ".options"), ["", ...models.map((model) => model.id)], option).forEach((one, place) =>
+      setText($(one, ".hint"), cans[place]),
+    );
     this.value = chosen;
   }
 
@@ -45,29 +46,24 @@ class ModelField extends HTMLElement {
 }
 
 /** @param {Model} model */
-function described(model) {
+function can(model) {
   const { limits } = model;
   const from = limits.accepts_image ? "Text or a picture" : "Text only";
   const state = ["ready", "unloaded"].includes(model.state) ? "" : ` ${model.state}.`;
   const demo = model.bundled ? " Demo checkpoint." : "";
-  return option(model.id, model.id, `${from}, up to ${limits.num_frames.maximum} frames.${demo}${state}`);
+  return `${from}, up to ${limits.num_frames.maximum} frames.${demo}${state}`;
 }
 
-/**
- * @param {string} value
- * @param {string} name
- * @param {string} can
- */
-function option(value, name, can) {
-  const input = h("input", { type: "radio", name: "model", value });
+/** @param {string} name of a model, "" for any */
+function option(name) {
   const words = h(
     "span",
     {},
-    h("b", {}, name),
-    h("span", { class: "hint" }, can),
+    h("b", {}, name || "Any"),
+    h("span", { class: "hint" }),
     h("span", { class: "cannot" }),
   );
-  return h("label", { "data-model": value }, input, words);
+  return h("label", { "data-model": name }, h("input", { type: "radio", name: "model", value: name }), words);
 }
 
 customElements.define("model-field", ModelField);

@@ -86,6 +86,22 @@ def test_new_figures_leave_the_focus_and_the_selection_alone(studio: Studio) -> 
     assert page.evaluate("String(getSelection())") == selected != ""
 
 
+def test_a_change_of_the_models_leaves_the_focus_alone(studio: Studio) -> None:
+    """Who walks through the models with the keyboard stays where they are."""
+    page = studio.open()
+    opensora = page.locator('[data-model="opensora"]')
+    opensora.get_by_role("radio").check()
+    studio.jobs.replicas = (replica(), replica("loading", "opensora"))
+    expect(opensora).to_contain_text("loading.")
+    expect(opensora.get_by_role("radio")).to_be_focused()
+    expect(opensora.get_by_role("radio")).to_be_checked()
+    others = "import('/static/api.js').then((api) => api.models()).then((all) => all.slice(1))"
+    page.evaluate(f"{others}.then((some) => document.querySelector('model-field').setModels(some))")
+    expect(page.locator("model-field label")).to_have_count(2)
+    expect(opensora.get_by_role("radio")).to_be_focused()
+    expect(opensora.get_by_role("radio")).to_be_checked()
+
+
 def test_the_colours_are_chosen_and_stay(studio: Studio) -> None:
     """The system's own, light, dark; no flash of another on the next visit."""
     studio.page.emulate_media(color_scheme="dark")
