@@ -2,14 +2,17 @@
 
 import * as api from "./api.js";
 import { keep, kept } from "./dom.js";
+import { rolled } from "./elements/seed-field.js";
 import { toForm } from "./recipe.js";
 import { videos } from "./store.js";
 
 /**
  * @typedef {import("./api.js").Model} Model
  * @typedef {import("./recipe.js").Recipe} Recipe
- * @typedef {{seed: string, draft: string, full: string}} Draft ids of its two videos, "" for none
- * @typedef {{id: string, at: number, recipe: Recipe, fast: Recipe, withPicture: boolean, drafts: Draft[]}} DraftSet
+ * @typedef {{seed: string, draft: string, full: string}} Draft ids of its two videos, "" for none: a
+ *   draft that the service has not taken has none either
+ * @typedef {{id: string, at: number, recipe: Recipe, fast: Recipe, withPicture: boolean, drafts: Draft[],
+ *   why?: string}} DraftSet `why` the service has not taken all of them
  */
 
 const STORE = "studio.drafts";
@@ -18,14 +21,81 @@ const MOST_SETS = 12;
 const SHARE_OF_STEPS = 1 / 4;
 /** The pictures of sets that were begun since the page was opened. @type {Map<string, Blob>} */
 const pictures = new Map();
+/** The sets whose drafts are being asked for. @type {Set<string>} */
+const asking = new Set();
+/** Tells, as `change`, that the sets are others than before. */
+export const changes = new EventTarget();
 
-/** Every set that this browser remembers, the newest first. @returns {DraftSet[]} */
-export const sets = () => kept(STORE) ?? [];
+addEventListener("storage", (event) => {
+  if (event.key === STORE) take(newest([...stored(), ...all]));
+});
+
+/** Every set that this browser remembers, the newest first. */
+export const sets = () => all;
+
+/** Those of its drafts that the service has taken. @param {DraftSet} set */
+export const taken = (set) => set.drafts.filter(({ draft }) => draft !== "");
+
+/** Whether its drafts are being asked for just now. @param {DraftSet} set */
+export const isAsked = (set) => asking.has(set.id);
+
+/** @param {any} recipe */
+const isRecipe = (recipe) =>
+  typeof recipe === "object" && recipe && Object.values(recipe).every((value) => typeof value === "string");
+
+/** @param {any} draft */
+const isDraft = (draft) => [draft?.seed, draft?.draft, draft?.full].every((one) => typeof one === "string");
+
+/** @param {any} set */
+const isSet = (set) =>
+  typeof set?.id === "string" &&
+  typeof set.at === "number" &&
+  isRecipe(set.recipe) &&
+  typeof set.recipe.prompt === "string" &&
+  isRecipe(set.fast) &&
+  Array.isArray(set.drafts) &&
+  set.drafts.every(isDraft);
+
+/** What is stored; another version of this page may have written something else. @returns {DraftSet[]} */
+function stored() {
+  const found = kept(STORE);
+  return Array.isArray(found) ? found.filter(isSet) : [];
+}
+
+/** Of two that are the same set the first is kept. @param {DraftSet[]} some */
+function newest(some) {
+  const ids = some.map((set) => set.id);
+  const each = some.filter((set, index) => ids.indexOf(set.id) === index);
+  return each.sort((a, b) => b.at - a.at).slice(0, MOST_SETS);
+}
+
+/** The newest first. This is the truth, also where the browser stores nothing; what it stores is a copy. */
+let all = newest(stored());
+
+/** @param {DraftSet[]} some */
+function take(some) {
+  all = some;
+  changes.dispatchEvent(new Event("change"));
+}
 
 /** @param {DraftSet} set */
 function remember(set) {
-  const others = sets().filter((other) => other.id !== set.id);
-  keep(STORE, [set, ...others].sort((a, b) => b.at - a.at).slice(0, MOST_SETS));
+  take(newest([set, ...all, ...stored()]));
+  keep(STORE, all);
+}
+
+/** The set as it stands now. @param {DraftSet} set */
+const now = (set) => all.find((one) => one.id === set.id) ?? set;
+
+/**
+ * Keep what is new about one draft: the others may have changed meanwhile.
+ * @param {DraftSet} set
+ * @param {string} seed
+ * @param {Partial<Draft>} news
+ */
+function mark(set, seed, news) {
+  const { drafts, ...rest } = now(set);
+  remember({ ...rest, drafts: drafts.map((one) => (one.seed === seed ? { ...one, ...news } : one)) });
 }
 
 /**
@@ -41,15 +111,15 @@ function fastOf(model) {
 }
 
 /**
- * Begin four drafts. A seed that was locked is the first of them.
+ * Begin four drafts. A seed that was locked is the first of them. Fails when the service takes none; when
+ * it takes some, the set tells why not all.
  * @param {Recipe} recipe
  * @param {Blob | null} picture
  * @param {Model} model the one that is asked first
  * @returns {Promise<DraftSet>}
  */
 export async function begin(recipe, picture, model) {
-  const { maximum } = model.limits.seed;
-  const random = () => String(Math.floor(Math.random() * (maximum + 1)));
+  const random = () => String(rolled(model.limits.seed.maximum));
   const seeds = [recipe.seed || random(), ...Array.from({ length: SEEDS - 1 }, random)];
   // Drafts and the finished video have to be of one model, or the seed means nothing.
   /** @type {Recipe} */
@@ -63,15 +133,34 @@ export async function begin(recipe, picture, model) {
     recipe: own,
     fast: fastOf(model),
     withPicture: picture !== null,
-    drafts: [],
+    drafts: seeds.map((seed) => ({ seed, draft: "", full: "" })),
   };
   if (picture) pictures.set(set.id, picture);
-  for (const seed of seeds) {
-    const video = await videos.ask(() => api.create(toForm({ ...own, ...set.fast, seed }, picture)));
-    set.drafts.push({ seed, draft: video.id, full: "" });
-    remember(set);
+  await askForRest(set);
+  return now(set);
+}
+
+/**
+ * Ask for the drafts of a set that the service has not taken yet.
+ * @param {DraftSet} set
+ */
+export async function askForRest(set) {
+  if (isAsked(set)) return;
+  asking.add(set.id);
+  let why = "";
+  try {
+    const picture = await pictureOf(set);
+    for (const { seed } of set.drafts.filter(({ draft }) => draft === "")) {
+      const form = toForm({ ...set.recipe, ...set.fast, seed }, picture);
+      mark(set, seed, { draft: (await videos.ask(() => api.create(form))).id });
+    }
+  } catch (error) {
+    if (!taken(now(set)).length) throw error;
+    why = /** @type {Error} */ (error).message;
+  } finally {
+    asking.delete(set.id);
   }
-  return set;
+  remember({ ...now(set), why });
 }
 
 /**
@@ -79,11 +168,20 @@ export async function begin(recipe, picture, model) {
  * @param {DraftSet} set
  * @param {Draft} draft
  */
-export async function finish(set, draft) {
-  let picture = pictures.get(set.id) ?? null;
-  // After a reload the picture is gone, but each draft begins with it.
-  if (set.withPicture && !picture) picture = await api.picture(draft.draft);
-  const video = await videos.ask(() => api.create(toForm({ ...set.recipe, seed: draft.seed }, picture)));
-  draft.full = video.id;
-  remember(set);
+export async function finish(set, { seed }) {
+  const form = toForm({ ...set.recipe, seed }, await pictureOf(set));
+  mark(set, seed, { full: (await videos.ask(() => api.create(form))).id });
+}
+
+/**
+ * The picture that its videos begin with. After a reload only the service has it, with each finished draft.
+ * @param {DraftSet} set
+ * @returns {Promise<Blob | null>}
+ */
+async function pictureOf(set) {
+  const here = pictures.get(set.id);
+  if (here || !set.withPicture) return here ?? null;
+  const done = taken(set).find(({ draft }) => videos.get(draft)?.status === "completed");
+  if (done) return api.picture(done.draft);
+  throw new Error("The picture that they begin with is not here before a draft is finished.");
 }

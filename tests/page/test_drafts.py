@@ -1,15 +1,33 @@
 """Draft, pick, finish: four seeds with few steps, and one of them in full with the same seed."""
 
 import io
+import json
+import re
 
 import pytest
 from PIL import Image
-from playwright.sync_api import expect
+from playwright.sync_api import Locator, Route, expect
 
 from tests.page.conftest import Studio
 from tests.page.test_picture import choose, picture
 
 pytestmark = pytest.mark.system
+
+FULL = "The queue is full."
+NO_STORAGE = "Storage.prototype.setItem = () => { throw new DOMException('It is full.'); }"
+
+
+def drafted(studio: Studio, prompt: str = "a red ball", *, done: bool = True) -> Locator:
+    """The board of four drafts that were just begun, by default finished ones."""
+    before = set(studio.jobs.jobs)
+    studio.fill(prompt)
+    studio.page.get_by_role("button", name="Draft four").click()
+    board = studio.page.locator(".board li")
+    expect(board).to_have_count(4)
+    for job_id in set(studio.jobs.jobs) - before if done else ():
+        studio.jobs.finish(job_id)
+    expect(board.locator("video")).to_have_count(4 if done else 0)
+    return board
 
 
 def test_one_of_four_drafts_is_made_in_full(studio: Studio) -> None:
@@ -82,3 +100,92 @@ def test_without_drafts_the_view_explains_itself(studio: Studio) -> None:
     expect(page.locator(".board li")).to_have_count(4)
     studio.jobs.fail(next(iter(studio.jobs.jobs)), "generation_failed", "It broke.")
     expect(page.locator(".board li").first.locator(".state")).to_have_text("It broke.")
+
+
+def test_news_of_other_videos_does_not_read_what_is_stored(studio: Studio) -> None:
+    """It was read once, and is kept in mind."""
+    page = studio.page
+    page.add_init_script(
+        "const { getItem } = Storage.prototype; window.reads = 0;"
+        "Storage.prototype.getItem = function (key) {"
+        "  window.reads += key === 'studio.drafts'; return getItem.call(this, key); }"
+    )
+    studio.open("/#/drafts")
+    expect(page.locator("draft-board .lead")).to_be_visible()
+    reads = page.evaluate("window.reads")
+    studio.add("a blue square")
+    expect(page.locator(".tile")).to_have_count(1)
+    assert page.evaluate("window.reads") == reads == 1
+
+
+def test_the_drafts_need_no_storage(studio: Studio) -> None:
+    """A browser that stores nothing shows them until the page is left."""
+    studio.page.add_init_script(NO_STORAGE)
+    page = studio.open()
+    board = drafted(studio)
+    board.first.get_by_role("button", name="Make in full").click()
+    expect(board.first).to_contain_text("In full: 40 %")
+    page.goto(studio.url + "/#/")
+    page.get_by_role("link", name="Drafts").click()
+    expect(board.first).to_contain_text("In full: 40 %")
+
+
+def test_stored_sets_of_another_shape_are_dropped(studio: Studio) -> None:
+    """Another version of the page may have written them; those that can be read stay."""
+    good = {
+        "id": "good",
+        "at": 1_700_000_000_000,
+        "recipe": {"prompt": "a red ball", "model": "mochi", "width": "256", "height": "256"},
+        "fast": {"num_inference_steps": "5"},
+        "withPicture": False,
+        "drafts": [],
+    }
+    wrong = [
+        None,
+        7,
+        "set",
+        {},
+        {"id": "bare"},
+        *({**good, name: [3]} for name in good if name != "withPicture"),
+    ]
+    page = studio.open()
+    board = page.locator("draft-board")
+    for value, shown in (
+        ("{", "Draft four"),
+        ("7", "Draft four"),
+        (json.dumps([*wrong, good]), "a red ball"),
+    ):
+        page.evaluate("value => localStorage.setItem('studio.drafts', value)", value)
+        page.goto(studio.url + "/#/drafts")
+        page.reload()
+        expect(board).to_contain_text(shown)
+        expect(board.get_by_role("heading", name="Earlier")).to_be_hidden()
+
+
+def refuse_after(studio: Studio, taken: int, why: str) -> None:
+    """Have requests for videos after so many refused, or lost where there is no reason."""
+    asked = list[Route]()
+
+    def answer(route: Route) -> None:
+        asked.append(route)
+        if len(asked) <= taken:
+            route.continue_()
+        elif why:
+            route.fulfill(status=429, json={"error": {"message": why}})
+        else:
+            route.abort()
+
+    studio.page.unroute_all()
+    studio.page.route(re.compile("/v1/videos$"), answer)
+
+
+def test_when_no_draft_is_taken_the_composer_says_why(studio: Studio) -> None:
+    """There is nothing to show on the board."""
+    page = studio.open()
+    studio.fill()
+    refuse_after(studio, 0, FULL)
+    page.get_by_role("button", name="Draft four").click()
+    expect(page.locator("#form-error")).to_have_text(FULL)
+    page.get_by_role("link", name="Drafts").click()
+    expect(page.locator("draft-board .lead")).to_be_visible()
+    studio.forgive("429")
