@@ -2,11 +2,12 @@
 
 import * as api from "../api.js";
 import { complain } from "../deeds.js";
-import { $, h, setText } from "../dom.js";
-import { finish, sets } from "../drafts.js";
-import { showPreview } from "../preview.js";
+import { $, announce, arrange, h, setText } from "../dom.js";
+import { askForRest, changes, finish, isAsked, sets, taken } from "../drafts.js";
+import { icon } from "../icons.js";
 import { videos } from "../store.js";
-import { ago, failure, phase } from "../words.js";
+import { ago } from "../words.js";
+import { GONE, makeCell, showCell } from "./draft-cell.js";
 
 /**
  * @typedef {import("../api.js").Video} Video
@@ -14,42 +15,71 @@ import { ago, failure, phase } from "../words.js";
  * @typedef {import("../drafts.js").Draft} Draft
  */
 
+const INVITATION =
+  "Draft four makes a prompt with four seeds and few steps, side by side. Then one press makes the best one in full.";
+/** How far a clip may run ahead of the first or behind it. */
+const MAY_BE_OFF_S = 0.1;
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 class DraftBoard extends HTMLElement {
+  static observedAttributes = ["hidden"];
   #shown = "";
+  /** Why a video is not known here: id to a sentence. @type {Map<string, string>} */
+  #absent = new Map();
+  /** Whether the clips are to play, as long as somebody can see them. */
+  #plays = !still.matches;
 
   connectedCallback() {
-    for (const type of ["change", "gone", "preview"]) videos.addEventListener(type, () => this.#refresh());
+    videos.addEventListener("change", (event) => {
+      const { id } = /** @type {CustomEvent} */ (event).detail.video;
+      this.#absent.delete(id);
+      this.#heard(id);
+    });
+    videos.addEventListener("gone", (event) => {
+      const id = /** @type {CustomEvent} */ (event).detail;
+      this.#absent.set(id, GONE);
+      this.#heard(id);
+    });
+    videos.addEventListener("preview", (event) => this.#heard(/** @type {CustomEvent} */ (event).detail));
+    changes.addEventListener("change", () => this.#changed());
+    document.addEventListener("visibilitychange", () => this.#move());
+  }
+
+  attributeChangedCallback() {
+    this.#move();
+  }
+
+  get #set() {
+    return sets().find((one) => one.id === this.#shown);
+  }
+
+  get #clips() {
+    return [...this.querySelectorAll("video")];
   }
 
   /** @param {string} id of the set; "" for the newest */
   show(id) {
-    const all = sets();
-    const set = all.find((one) => one.id === id) ?? all[0];
+    const set = sets().find((one) => one.id === id) ?? sets()[0];
     this.#shown = set?.id ?? "";
     this.replaceChildren(h("div", { class: "heading" }, h("h2", {}, "Drafts")));
-    if (!set) {
-      this.append(
-        h(
-          "p",
-          { class: "lead" },
-          "Draft four makes a prompt with four seeds and few steps, side by side. Then one press makes the best one in full.",
-        ),
-      );
-      return;
-    }
-    const board = h("ul", { class: "board" }, ...set.drafts.map((draft) => this.#cell(set, draft)));
+    if (!set) return this.append(h("p", { class: "lead" }, INVITATION));
+    const toggle = () => {
+      this.#plays = !this.#plays;
+      this.#move();
+    };
+    $(this, ".heading").append(h("button", { type: "button", class: "motion", onclick: toggle }));
+    const board = h("ul", { class: "board" });
     board.style.setProperty("--ratio", String(Number(set.recipe.width) / Number(set.recipe.height)));
     this.append(
       h("p", { class: "text" }, set.recipe.prompt),
       h("p", { class: "hint" }, described(set)),
+      this.#rest(),
       board,
+      h("h3", {}, "Earlier"),
+      h("ul", { class: "earlier" }),
     );
-    const others = all.filter((one) => one !== set);
-    if (others.length)
-      this.append(h("h3", {}, "Earlier"), h("ul", { class: "earlier" }, ...others.map(entry)));
     this.#refresh();
+    this.#move();
     for (const draft of set.drafts) this.#fetch(draft);
   }
 
@@ -59,53 +89,94 @@ class DraftBoard extends HTMLElement {
       if (!id || videos.get(id)) continue;
       try {
         await videos.ask(() => api.video(id));
-      } catch {
-        this.#refresh();
+        // It is there, but is being deleted.
+        if (!videos.get(id)) this.#absent.set(id, GONE);
+      } catch (error) {
+        const { status, message } = /** @type {api.ApiError} */ (error);
+        this.#absent.set(id, status === 404 ? GONE : message);
       }
+      this.#heard(id);
     }
+  }
+
+  /** What is shown while the service has not taken all four. */
+  #rest() {
+    const ask = () => {
+      const set = this.#set;
+      if (set) askForRest(set);
+      this.#refresh();
+    };
+    const button = h("button", { type: "button", onclick: ask }, "Try the rest");
+    return h("div", { class: "note rest" }, h("p"), button);
   }
 
   /**
-   * @param {DraftSet} set
-   * @param {Draft} draft
+   * @param {HTMLButtonElement} button
+   * @param {string} seed
    */
-  #cell(set, draft) {
-    const state = h("span", { class: "state" });
-    const well = h(
-      "a",
-      { class: "well", href: `#/videos/${draft.draft}` },
-      h("span", { class: "unseen" }, `Draft with seed ${draft.seed}`),
-      state,
-    );
-    well.style.aspectRatio = `${set.recipe.width} / ${set.recipe.height}`;
-    const pick = async () => {
-      button.disabled = true;
-      try {
-        await finish(set, draft);
-        this.#refresh();
-      } catch (error) {
-        button.disabled = false;
-        complain(error);
-      }
-    };
-    const button = h("button", { type: "button", class: "pick", onclick: pick }, "Make in full");
-    const full = h("a", { class: "full", hidden: true });
-    return h(
-      "li",
-      { "data-seed": draft.seed },
-      well,
-      h("p", { class: "hint" }, `Seed ${draft.seed}`),
-      h("div", { class: "buttons" }, button, full),
-    );
+  async #pick(button, seed) {
+    const set = this.#set;
+    const draft = set?.drafts.find((one) => one.seed === seed);
+    if (!set || !draft || button.ariaDisabled === "true") return;
+    // A button that is disabled loses the focus.
+    button.ariaDisabled = "true";
+    try {
+      await finish(set, draft);
+    } catch (error) {
+      complain(error);
+    } finally {
+      button.ariaDisabled = "false";
+    }
+  }
+
+  /** There is news of a video. @param {string} id */
+  #heard(id) {
+    if (this.hidden) return;
+    const set = this.#set;
+    const place = set ? taken(set).findIndex(({ draft, full }) => id === draft || id === full) : -1;
+    if (set && place >= 0) this.#showCell($(this, ".board").children[place], taken(set)[place]);
+  }
+
+  /** A set was begun, or one of its drafts chosen: here, or in another tab. */
+  #changed() {
+    if (this.hidden) return;
+    if (this.#shown) this.#refresh();
+    else this.show("");
   }
 
   #refresh() {
-    const set = sets().find((one) => one.id === this.#shown);
-    if (this.hidden || !set) return;
-    for (const draft of set.drafts) {
-      const cell = this.querySelector(`[data-seed="${CSS.escape(draft.seed)}"]`);
-      if (cell) this.#showCell(cell, draft);
-    }
+    const set = this.#set;
+    if (!set) return;
+    const drafts = taken(set);
+    const cells = arrange(
+      $(this, ".board"),
+      drafts.map(({ seed }) => seed),
+      (seed) => makeCell(set, seed, (button) => this.#pick(button, seed)),
+    );
+    cells.forEach((cell, place) => this.#showCell(cell, drafts[place]));
+    this.#showRest(set);
+    const others = sets().filter((one) => one !== set);
+    $(this, "h3").hidden = !others.length;
+    arrange(
+      $(this, ".earlier"),
+      others.map(({ id }) => id),
+      (id) => entry(/** @type {DraftSet} */ (others.find((one) => one.id === id))),
+    );
+  }
+
+  /** @param {DraftSet} set */
+  #showRest(set) {
+    const place = $(this, ".rest");
+    const [asked, count, all] = [isAsked(set), taken(set).length, set.drafts.length];
+    const held = place.contains(document.activeElement);
+    place.hidden = count === all;
+    if (held && place.hidden) $(this, ".board li:last-child .well").focus();
+    $(place, "button").ariaDisabled = String(asked);
+    const told = `Only ${count} of the ${all} drafts were taken. ${set.why ?? ""}`;
+    const text = asked ? "Asking for the rest …" : told;
+    if (place.hidden || $(place, "p").textContent === text) return;
+    setText($(place, "p"), text);
+    announce(text);
   }
 
   /**
@@ -113,28 +184,41 @@ class DraftBoard extends HTMLElement {
    * @param {Draft} draft
    */
   #showCell(cell, draft) {
+    showCell(cell, draft, this.#absent);
     const video = videos.get(draft.draft);
-    const well = $(cell, ".well");
-    showPreview(well, draft.draft);
-    if (video?.status === "completed") {
-      if (!well.querySelector("video")) $(well, ".state").replaceChildren(moving(video));
-    } else {
-      setText($(well, ".state"), video ? stateOf(video) : "No longer there");
-    }
-    $(cell, ".pick").hidden = draft.full !== "" || video?.status !== "completed";
-    const full = $(cell, ".full");
-    full.hidden = draft.full === "";
-    full.href = `#/videos/${draft.full}`;
-    const made = videos.get(draft.full);
-    if (made) setText(full, made.status === "completed" ? "Watch it in full" : `In full: ${stateOf(made)}`);
-    cell.classList.toggle("chosen", draft.full !== "");
+    if (video?.status === "completed" && !cell.querySelector("video"))
+      this.#add(moving(video), $(cell, ".state"));
   }
-}
 
-/** @param {Video} video */
-function stateOf(video) {
-  if (video.status === "failed") return failure(video);
-  return video.status === "queued" ? phase(video) : `${video.progress} %`;
+  /**
+   * @param {HTMLVideoElement} clip
+   * @param {Element} place
+   */
+  #add(clip, place) {
+    // Whoever comes later joins the first where that is.
+    const join = () => {
+      const { currentTime } = this.#clips[0];
+      for (const one of this.#clips)
+        if (Math.abs(one.currentTime - currentTime) > MAY_BE_OFF_S) one.currentTime = currentTime;
+    };
+    clip.addEventListener("playing", join, { once: true });
+    place.replaceChildren(clip);
+    this.#move();
+  }
+
+  /** Play all clips, or none: what nobody sees does not move. */
+  #move() {
+    const clips = this.#clips;
+    const play = this.#plays && !this.hidden && !document.hidden;
+    for (const clip of clips) {
+      if (!play) clip.pause();
+      else if (clip.paused) clip.play().catch(() => {});
+    }
+    const button = /** @type {HTMLElement | null} */ (this.querySelector(".motion"));
+    if (!button) return;
+    button.hidden = !clips.length;
+    button.replaceChildren(icon(this.#plays ? "pause" : "play"), this.#plays ? "Pause" : "Play");
+  }
 }
 
 /** @param {Video} video */
@@ -149,7 +233,6 @@ function moving(video) {
     tabindex: "-1",
   });
   clip.muted = true;
-  if (!still.matches) clip.play().catch(() => {});
   return clip;
 }
 
@@ -164,7 +247,7 @@ const entry = (set) =>
   h(
     "li",
     {},
-    h("a", { href: `#/drafts/${set.id}` }, set.recipe.prompt),
+    h("a", { class: "text", href: `#/drafts/${set.id}` }, set.recipe.prompt),
     h("span", { class: "hint" }, ago(set.at / 1000)),
   );
 

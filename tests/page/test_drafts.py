@@ -13,6 +13,12 @@ from tests.page.test_picture import choose, picture
 
 pytestmark = pytest.mark.system
 
+CLIPS = "[...document.querySelectorAll('.board video')]"
+PLAYING = f"() => {CLIPS}.filter((clip) => !clip.paused).length"
+HIDE_TAB = """(hidden) => {
+  Object.defineProperty(document, 'hidden', { configurable: true, value: hidden });
+  document.dispatchEvent(new Event('visibilitychange'));
+}"""
 FULL = "The queue is full."
 NO_STORAGE = "Storage.prototype.setItem = () => { throw new DOMException('It is full.'); }"
 
@@ -102,6 +108,74 @@ def test_without_drafts_the_view_explains_itself(studio: Studio) -> None:
     expect(page.locator(".board li").first.locator(".state")).to_have_text("It broke.")
 
 
+def test_a_draft_whose_full_video_is_lost_can_be_chosen_again(studio: Studio) -> None:
+    """The board says why there is none, whether it failed, was cancelled or was deleted."""
+    page = studio.open()
+    cell = drafted(studio).first
+    pick, link = cell.get_by_role("button", name="Make in full"), cell.locator(".full")
+    for code, told in (("generation_failed", "It broke."), ("cancelled", "Cancelled.")):
+        pick.click()
+        expect(link).to_have_text("In full: 40 %")
+        studio.jobs.fail(studio.jobs.last.id, code, "It broke.")
+        expect(cell.locator(".why")).to_have_text(f"Not made in full: {told}")
+        expect(link).to_be_hidden()
+    pick.click()
+    expect(link).to_be_visible()
+    expect(cell.locator(".why")).to_be_hidden()
+    gone = studio.jobs.last.id
+    page.evaluate(f"fetch('/v1/videos/{gone}', {{ method: 'DELETE' }})")
+    expect(cell.locator(".why")).to_have_text("The full video is no longer there.")
+    page.reload()
+    expect(cell.locator(".why")).to_have_text("The full video is no longer there.")
+    pick.click()
+    expect(link).to_have_text("In full: 40 %")
+    assert len({request.seed for request in studio.jobs.requests[4:]}) == 1
+    studio.forgive("404")
+
+
+def test_the_focus_follows_from_the_button_to_the_link_and_back(studio: Studio) -> None:
+    """One takes the place of the other while somebody is there with the keyboard."""
+    page = studio.open()
+    cell = drafted(studio).first
+    cell.get_by_role("button", name="Make in full").focus()
+    page.keyboard.press("Enter")
+    expect(cell.get_by_role("link", name="In full: 40 %")).to_be_focused()
+    studio.jobs.fail(studio.jobs.last.id, "generation_failed", "It broke.")
+    expect(cell.get_by_role("button", name="Make in full")).to_be_focused()
+
+
+def test_the_drafts_play_together_and_can_be_paused(studio: Studio) -> None:
+    """Nothing plays while nobody sees it, and what was paused stays so."""
+    page = studio.open()
+    drafted(studio)
+    page.wait_for_function(f"() => {CLIPS}.every((clip) => clip.currentTime > 0.3)")
+    times = page.evaluate(f"{CLIPS}.map((clip) => clip.currentTime)")
+    assert max(times) - min(times) < 0.3
+    page.evaluate(HIDE_TAB, True)
+    page.wait_for_function(f"{PLAYING} === 0")
+    page.evaluate(HIDE_TAB, False)
+    page.wait_for_function(f"{PLAYING} === 4")
+    page.get_by_role("button", name="Pause").click()
+    page.wait_for_function(f"{PLAYING} === 0")
+    page.evaluate(HIDE_TAB, False)
+    assert page.evaluate(PLAYING) == 0
+    page.get_by_role("button", name="Play", exact=True).click()
+    page.wait_for_function(f"{PLAYING} === 4")
+    page.get_by_role("link", name="Videos").click()
+    page.wait_for_function(f"{PLAYING} === 0")
+
+
+def test_the_drafts_stand_still_for_those_who_asked_for_that(studio: Studio) -> None:
+    """`prefers-reduced-motion`; the button still plays them."""
+    studio.page.emulate_media(reduced_motion="reduce")
+    page = studio.open()
+    drafted(studio)
+    page.wait_for_timeout(300)
+    assert page.evaluate(PLAYING) == 0
+    page.get_by_role("button", name="Play", exact=True).click()
+    page.wait_for_function(f"{PLAYING} === 4")
+
+
 def test_news_of_other_videos_does_not_read_what_is_stored(studio: Studio) -> None:
     """It was read once, and is kept in mind."""
     page = studio.page
@@ -162,6 +236,18 @@ def test_stored_sets_of_another_shape_are_dropped(studio: Studio) -> None:
         expect(board.get_by_role("heading", name="Earlier")).to_be_hidden()
 
 
+def test_another_tab_shows_the_drafts_too(studio: Studio) -> None:
+    """As soon as they are begun, and which of them was chosen."""
+    studio.open()
+    other = studio.context.new_page()
+    other.goto(studio.url + "/#/drafts")
+    expect(other.locator("draft-board .lead")).to_be_visible()
+    board = drafted(studio)
+    expect(other.locator(".board li")).to_have_count(4)
+    board.first.get_by_role("button", name="Make in full").click()
+    expect(other.locator(".board li").first).to_contain_text("In full: 40 %")
+
+
 def refuse_after(studio: Studio, taken: int, why: str) -> None:
     """Have requests for videos after so many refused, or lost where there is no reason."""
     asked = list[Route]()
@@ -177,6 +263,36 @@ def refuse_after(studio: Studio, taken: int, why: str) -> None:
 
     studio.page.unroute_all()
     studio.page.route(re.compile("/v1/videos$"), answer)
+
+
+@pytest.mark.parametrize(
+    ("why", "told"), [(FULL, FULL), ("", "The service does not answer.")], ids=["refused", "lost"]
+)
+def test_drafts_that_are_refused_can_be_asked_for_later(
+    studio: Studio, why: str, told: str
+) -> None:
+    """Those that were taken are shown, with the reason; the button asks for the missing seeds."""
+    page = studio.open()
+    studio.fill()
+    refuse_after(studio, 2, why)
+    page.get_by_role("button", name="Draft four").click()
+    board, rest = page.locator(".board li"), page.locator("draft-board .rest")
+    expect(rest).to_contain_text(f"Only 2 of the 4 drafts were taken. {told}")
+    expect(board).to_have_count(2)
+    page.reload()
+    expect(rest).to_contain_text(f"Only 2 of the 4 drafts were taken. {told}")
+    refuse_after(studio, 1, why)
+    again = page.get_by_role("button", name="Try the rest")
+    again.click()
+    expect(rest).to_contain_text("Only 3 of the 4 drafts were taken.")
+    page.unroute_all()
+    again.click()
+    expect(board).to_have_count(4)
+    expect(rest).to_be_hidden()
+    expect(board.last.get_by_role("link")).to_be_focused()
+    assert len({request.seed for request in studio.jobs.requests}) == 4
+    assert len(studio.jobs.requests) == 4
+    studio.forgive("429|ERR_FAILED")
 
 
 def test_when_no_draft_is_taken_the_composer_says_why(studio: Studio) -> None:
