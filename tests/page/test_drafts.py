@@ -305,3 +305,30 @@ def test_when_no_draft_is_taken_the_composer_says_why(studio: Studio) -> None:
     page.get_by_role("link", name="Drafts").click()
     expect(page.locator("draft-board .lead")).to_be_visible()
     studio.forgive("429")
+
+
+def test_a_hostile_prompt_is_text_among_the_drafts(studio: Studio) -> None:
+    """Markup, right-to-left, emoji, a thousand characters: two lines of letters, wherever a prompt
+    stands, and nothing wider than the screen."""
+    start = "<img src=x onerror=alert(1)><b>cat</b> ‮אבג 🦊 "
+    prompt = start + "w" * (1000 - len(start))
+    page = studio.open()
+    drafted(studio, prompt, done=False)
+    studio.jobs.fail(studio.jobs.last.id, "generation_failed", prompt)
+    drafted(studio, prompt, done=False)
+    studio.jobs.fail(studio.jobs.last.id, "generation_failed", prompt)
+    for width in (1280, 390):
+        page.set_viewport_size({"width": width, "height": 844})
+        for view, places in (
+            ("drafts", "draft-board > .text, .earlier .text"),
+            ("system", ".queue .text"),
+        ):
+            page.goto(f"{studio.url}/#/{view}")
+            texts = page.locator(places)
+            expect(texts.first).to_be_visible()
+            expect(texts.first).to_contain_text("onerror=alert(1)")
+            heights = texts.evaluate_all("all => all.map((one) => one.offsetHeight)")
+            assert len(heights) >= 2
+            assert all(0 < height < 50 for height in heights)
+            assert page.locator("img[src='x'], b:text('cat')").count() == 0
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
