@@ -82,16 +82,27 @@ export async function pictureOf(video) {
 }
 
 /**
- * Begin a video, if whoever asks for it has agreed to lawful use; if not, ask for that first.
+ * Whether whoever is there has agreed to lawful use; if not, ask for that.
+ * @param {() => void} then what to do once that is given
+ */
+export function agreed(then) {
+  const consent = $(document, "consent-field");
+  if (consent.given) return true;
+  const act = () => {
+    consent.give();
+    then();
+  };
+  toast(consent.sentence, { label: "I agree", act });
+  return false;
+}
+
+/**
+ * Begin a video, if that may be.
  * @param {() => Promise<Video>} request
  * @returns {Promise<Video | null>} null when it has not begun
  */
 async function begin(request) {
-  const consent = $(document, "consent-field");
-  if (!consent.given) {
-    toast(consent.sentence, { label: "I agree", act: () => (consent.give(), begin(request)) });
-    return null;
-  }
+  if (!agreed(() => begin(request))) return null;
   try {
     const made = await videos.ask(request);
     announce("Started.");

@@ -1,7 +1,7 @@
 // The four drafts of a set side by side; one press makes the chosen one in full.
 
 import * as api from "../api.js";
-import { complain } from "../deeds.js";
+import { agreed, complain } from "../deeds.js";
 import { $, announce, arrange, h, setText } from "../dom.js";
 import { askForRest, changes, finish, isAsked, sets, taken } from "../drafts.js";
 import { icon } from "../icons.js";
@@ -103,7 +103,8 @@ class DraftBoard extends HTMLElement {
   #rest() {
     const ask = () => {
       const set = this.#set;
-      if (set) askForRest(set);
+      if (!set || !agreed(ask)) return;
+      askForRest(set);
       this.#refresh();
     };
     const button = h("button", { type: "button", onclick: ask }, "Try the rest");
@@ -118,6 +119,7 @@ class DraftBoard extends HTMLElement {
     const set = this.#set;
     const draft = set?.drafts.find((one) => one.seed === seed);
     if (!set || !draft || button.ariaDisabled === "true") return;
+    if (!agreed(() => this.#pick(button, seed))) return;
     // A button that is disabled loses the focus.
     button.ariaDisabled = "true";
     try {

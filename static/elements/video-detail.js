@@ -2,7 +2,7 @@
 
 import * as api from "../api.js";
 import * as deeds from "../deeds.js";
-import { $, fromTemplate, h, setText } from "../dom.js";
+import { $, fromTemplate, h, section, setText } from "../dom.js";
 import { drawIcons } from "../icons.js";
 import { lastFrameOf } from "../picture.js";
 import { showPreview } from "../preview.js";
@@ -238,12 +238,6 @@ function limitsOf(video, field) {
  * @param {() => void} act
  */
 const button = (icon, text, act) => h("button", { type: "button", "data-icon": icon, onclick: act }, text);
-
-/**
- * @param {string} title
- * @param {...(Node | string)} children
- */
-const section = (title, ...children) => h("section", {}, h("h3", {}, title), ...children);
 
 /** @param {Video} video */
 const list = (video) =>

@@ -92,3 +92,17 @@ def test_a_session_that_ends_in_the_middle_is_begun_again(guarded: Studio) -> No
     expect(guarded.tiles).to_have_count(1)
     expect(guarded.making).to_have_count(0)
     guarded.forgive("50[0-9]|ERR_")
+
+
+def test_a_key_that_is_missing_is_no_fault_of_the_figures(guarded: Studio) -> None:
+    """The dialog asks for it; then they come, with the way to forget it."""
+    page = guarded.page
+    page.goto(guarded.url + "/#/system")
+    expect(page.get_by_label("API key")).to_be_visible()
+    system = page.locator("system-view")
+    expect(system).to_contain_text("Elsewhere")
+    page.evaluate("document.querySelector('system-view').show()")
+    expect(system.locator(".note")).to_be_hidden()
+    enter(guarded)
+    expect(system.locator("article")).to_have_count(2)
+    expect(system.get_by_role("button", name="Forget the key")).to_be_visible()

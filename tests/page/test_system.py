@@ -1,19 +1,13 @@
-"""The system view, the API key, the colours and the shortcuts."""
-
-from collections.abc import Iterator
-from pathlib import Path
+"""The system view, the colours and the shortcuts."""
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
-from deployments.core.keys import digest
-from tests.page.conftest import Studio, served, watch
-from tests.page.films import Film, FilmJobs
-from tests.scripted_jobs import replica, service_config
+from tests.page.conftest import Studio
+from tests.scripted_jobs import replica
 
 pytestmark = pytest.mark.system
 
-KEY = "vs_a-long-and-secret-key-of-the-tests"
 LOOK = "document.querySelector('system-view').show()"
 
 
@@ -126,65 +120,9 @@ def test_the_shortcuts_are_listed_and_can_be_switched_off(studio: Studio) -> Non
     page.keyboard.press("?")
     dialog = page.get_by_role("dialog", name="Keyboard shortcuts")
     expect(dialog).to_contain_text("Make the video")
-    dialog.get_by_label("Single keys, without Ctrl or ⌘, do something").uncheck()
+    dialog.get_by_label("Use single keys, without Ctrl or ⌘").uncheck()
     dialog.get_by_role("button", name="Close").click()
     page.keyboard.press("n")
     expect(page.get_by_label("What should the video show?")).not_to_be_focused()
     page.get_by_role("button", name="Keyboard shortcuts").click()
     expect(dialog).to_be_visible()
-
-
-@pytest.fixture
-def guarded(browser: Browser, tmp_path: Path, film: Film) -> Iterator[Studio]:
-    """A service that wants a key."""
-    keys = [{"name": "anna", "sha256": digest(KEY)}]
-    jobs = FilmJobs(service_config(tmp_path, api_keys=keys), film)
-    with served(jobs) as url:
-        context = browser.new_context()
-        studio = Studio(context, context.new_page(), url, jobs)
-        watch(studio)
-        yield studio
-        context.close()
-
-
-def test_a_key_is_asked_for_once(guarded: Studio) -> None:
-    """A wrong one is told; the right one opens everything, for the next visit too. Until then
-    nothing is listened to."""
-    page, streams = guarded.page, list[str]()
-    page.on("request", lambda sent: streams.append(sent.url) if "/v1/events" in sent.url else None)
-    page.goto(guarded.url)
-    page.get_by_label("API key").fill("wrong")
-    page.get_by_role("button", name="Enter").click()
-    expect(page.locator("#key-error")).to_contain_text("not known")
-    assert streams == []
-    page.get_by_label("API key").fill(KEY)
-    page.get_by_role("button", name="Enter").click()
-    expect(page.get_by_label("API key")).to_have_count(0)
-    guarded.make()
-    guarded.jobs.finish(guarded.jobs.last.id)
-    expect(guarded.tiles).to_have_count(1)
-    guarded.open()
-    expect(guarded.tiles).to_have_count(1)
-    page.goto(guarded.url + "/#/system")
-    page.get_by_role("button", name="Forget the key").click()
-    expect(page.get_by_label("API key")).to_be_visible()
-    guarded.forgive("401")
-    assert guarded.complaints == []
-
-
-def test_a_key_that_is_missing_is_no_fault_of_the_figures(guarded: Studio) -> None:
-    """The dialog asks for it; then they come, with the way to forget it."""
-    page = guarded.page
-    page.goto(guarded.url + "/#/system")
-    field = page.get_by_label("API key")
-    expect(field).to_be_visible()
-    system = page.locator("system-view")
-    expect(system).to_contain_text("Elsewhere")
-    page.evaluate(LOOK)
-    expect(system.locator(".note")).to_be_hidden()
-    field.fill(KEY)
-    page.get_by_role("button", name="Enter").click()
-    expect(system.locator("article")).to_have_count(2)
-    expect(system.get_by_role("button", name="Forget the key")).to_be_visible()
-    guarded.forgive("401")
-    assert guarded.complaints == []

@@ -65,6 +65,8 @@ def wall(studio: Studio) -> None:
 def composer(studio: Studio) -> None:
     wall(studio)
     studio.fill("the boat crosses the lake")
+    if studio.page.locator("#unfold").is_visible():
+        studio.page.locator("#unfold").click()
     choose(studio.page, studio.jobs.film.poster)
     studio.page.get_by_label("16:9").check()
     studio.page.get_by_label("16:9").scroll_into_view_if_needed()
