@@ -5,9 +5,13 @@
 /** @type {Model[]} */
 let known = [];
 
+/** Tells, as `change`, that something new is known of them. */
+export const changes = new EventTarget();
+
 /** @param {Model[]} models */
 export function learn(models) {
   known = models;
+  changes.dispatchEvent(new Event("change"));
 }
 
 /** Those of this name, else all; none before they are known. @param {string} name */

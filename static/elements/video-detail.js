@@ -6,7 +6,7 @@ import { $, fromTemplate, h, section, setText } from "../dom.js";
 import { drawIcons } from "../icons.js";
 import { lastFrameOf } from "../picture.js";
 import { showPreview } from "../preview.js";
-import { modelsOf, takePictures } from "../models.js";
+import * as models from "../models.js";
 import { recipeOf } from "../recipe.js";
 import { promptProblem, range } from "../settings.js";
 import { unfinished, videos } from "../store.js";
@@ -29,11 +29,13 @@ class VideoDetail extends HTMLElement {
   connectedCallback() {
     videos.addEventListener("change", this.#onChange);
     videos.addEventListener("preview", this.#onPreview);
+    models.changes.addEventListener("change", this.#onModels);
   }
 
   disconnectedCallback() {
     videos.removeEventListener("change", this.#onChange);
     videos.removeEventListener("preview", this.#onPreview);
+    models.changes.removeEventListener("change", this.#onModels);
   }
 
   /** @param {Video} video */
@@ -58,6 +60,11 @@ class VideoDetail extends HTMLElement {
 
   #onPreview = (/** @type {Event} */ event) => {
     if (/** @type {CustomEvent} */ (event).detail === this.#id) this.#showPreview();
+  };
+
+  #onModels = () => {
+    const go = /** @type {HTMLElement | null} */ (this.querySelector(".go-on"));
+    if (go) go.hidden = !models.takePictures();
   };
 
   #showPreview() {
@@ -153,7 +160,8 @@ class VideoDetail extends HTMLElement {
     const vary = button("dice", "Another seed", () => this.#after(() => deeds.anew(video, { seed: seed() })));
     const go = button("picture", "Continue it", () => this.#goOn(video, go));
     go.title = "Its last frame becomes the first picture of the next";
-    go.hidden = !takePictures();
+    go.classList.add("go-on");
+    go.hidden = !models.takePictures();
     return section(
       "Make more of it",
       h("div", { class: "buttons" }, same, vary, go, fill),
@@ -194,7 +202,6 @@ class VideoDetail extends HTMLElement {
   async #goOn(video, pressed) {
     pressed.disabled = true;
     try {
-      if (!takePictures()) throw new Error("No model here begins with a picture.");
       const picture = await lastFrameOf(api.contentUrl(video.id, "video"));
       this.#tell("settings", { recipe: { ...recipeOf(video), seed: "" }, picture });
     } catch (error) {
@@ -228,8 +235,8 @@ class VideoDetail extends HTMLElement {
  * @param {string} field
  */
 function limitsOf(video, field) {
-  const models = modelsOf(video.model);
-  return models.length ? range(models, field) : null;
+  const known = models.modelsOf(video.model);
+  return known.length ? range(known, field) : null;
 }
 
 /**
