@@ -1,6 +1,7 @@
 // The player: one video, or two that move together. It counts in frames.
 
 import * as api from "../api.js";
+import { still } from "../clip.js";
 import { $, h, setText } from "../dom.js";
 import { drawIcons, icon } from "../icons.js";
 
@@ -8,7 +9,6 @@ import { drawIcons, icon } from "../icons.js";
 
 /** How far the second picture may run ahead or behind. */
 const MAY_BE_OFF_S = 0.08;
-const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 class VideoPlayer extends HTMLElement {
   /** @type {HTMLVideoElement[]} */

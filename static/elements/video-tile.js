@@ -1,8 +1,9 @@
 // One finished or failed video on the wall: poster, moving picture on hover, and what can be done with it.
 
 import * as api from "../api.js";
+import { letGo, movingClip, still } from "../clip.js";
 import * as deeds from "../deeds.js";
-import { $, fromTemplate, h, setText } from "../dom.js";
+import { $, fromTemplate, setText } from "../dom.js";
 import { drawIcons } from "../icons.js";
 import { videos } from "../store.js";
 import { failure, shortFacts } from "../words.js";
@@ -13,7 +14,6 @@ import { failure, shortFacts } from "../words.js";
 const NARROWEST = 0.7;
 const WIDEST = 2.2;
 const FAILED = 4 / 3;
-const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 /**
  * @param {Video} video
@@ -71,20 +71,15 @@ export function showTile(tile, video) {
 /** Let the picture move, muted and in a loop. @param {HTMLElement} tile */
 export function play(tile) {
   if (tile.classList.contains("failed") || tile.querySelector("video")) return;
-  const source = api.contentUrl(tile.dataset.id ?? "", "video");
-  const player = h("video", {
-    src: source,
-    loop: true,
-    playsinline: true,
-    "aria-hidden": "true",
-    tabindex: "-1",
-  });
-  player.muted = true;
-  $(tile, ".well").append(player);
-  player.play().catch(() => {});
+  const clip = movingClip({ id: tile.dataset.id ?? "" });
+  $(tile, ".well").append(clip);
+  clip.play().catch(() => {});
 }
 
 /** @param {HTMLElement} tile */
 export function stop(tile) {
-  tile.querySelector("video")?.remove();
+  const clip = tile.querySelector("video");
+  if (!clip) return;
+  clip.remove();
+  letGo(clip);
 }
