@@ -1,7 +1,7 @@
 // The player: one video, or two that move together. It counts in frames.
 
 import * as api from "../api.js";
-import { still } from "../clip.js";
+import { letGo, still } from "../clip.js";
 import { $, h, setText } from "../dom.js";
 import { drawIcons, icon } from "../icons.js";
 
@@ -19,6 +19,10 @@ class VideoPlayer extends HTMLElement {
   #frames = 1;
   #scrubbing = false;
   #loops = true;
+
+  disconnectedCallback() {
+    this.#clips.forEach(letGo);
+  }
 
   /** @param {Video[]} list one or two finished videos */
   show(list) {

@@ -87,3 +87,19 @@ def test_two_videos_are_compared_in_one_player(studio: Studio) -> None:
     page.keyboard.press("Space")
     page.keyboard.press(".")
     page.wait_for_function(f"() => (([a, b]) => Math.abs(a - b) < 0.03)({times})")
+
+
+def test_a_clip_that_is_taken_away_is_let_go(studio: Studio) -> None:
+    """The browser then fetches no more of it, on the wall as in the player."""
+    job_id = studio.add()
+    page = studio.open()
+    studio.tiles.first.hover()
+    moving = studio.tiles.locator("video").element_handle()
+    page.mouse.move(5, 5)
+    expect(studio.tiles.locator("video")).to_have_count(0)
+    page.goto(f"{studio.url}/#/videos/{job_id}")
+    played = studio.sheet.locator("video").element_handle()
+    page.keyboard.press("Escape")
+    expect(studio.sheet).to_be_hidden()
+    for gone in (moving, played):
+        assert gone.evaluate("clip => [clip.networkState, clip.error]") == [0, None]
