@@ -92,7 +92,9 @@ class VideoPlayer extends HTMLElement {
     });
     scrub.addEventListener("input", () => this.#seek(Number(scrub.value)));
     scrub.addEventListener("pointerdown", () => (this.#scrubbing = true));
-    scrub.addEventListener("pointerup", () => (this.#scrubbing = false));
+    // A touch that turns out to scroll is cancelled, and never lifted.
+    for (const type of ["pointerup", "pointercancel", "lostpointercapture"])
+      scrub.addEventListener(type, () => (this.#scrubbing = false));
     const loop = button("loop", "Loop", () => {
       this.#loops = !this.#loops;
       this.#applyLoop();

@@ -103,3 +103,15 @@ def test_a_clip_that_is_taken_away_is_let_go(studio: Studio) -> None:
     expect(studio.sheet).to_be_hidden()
     for gone in (moving, played):
         assert gone.evaluate("clip => [clip.networkState, clip.error]") == [0, None]
+
+
+def test_the_slider_follows_again_after_a_touch_that_scrolled(studio: Studio) -> None:
+    """The browser cancels such a touch, and never lifts it."""
+    page = opened(studio, studio.add())
+    frame = page.get_by_label("Frame", exact=True)
+    page.wait_for_function("() => document.querySelector('#sheet video')?.currentTime > 0")
+    page.keyboard.press(",")
+    frame.dispatch_event("pointerdown")
+    frame.dispatch_event("pointercancel")
+    page.locator("#sheet video").evaluate("clip => (clip.currentTime = 1.5)")
+    expect(frame).to_have_value("36")
