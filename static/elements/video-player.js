@@ -9,6 +9,9 @@ import { drawIcons, icon } from "../icons.js";
 
 /** How far the second picture may run ahead or behind. */
 const MAY_BE_OFF_S = 0.08;
+const CAN_FILL = "requestFullscreen" in Element.prototype;
+/** On an iPhone a video can fill the screen, and nothing else. */
+const VIDEO_CAN_FILL = "webkitEnterFullscreen" in HTMLVideoElement.prototype;
 
 class VideoPlayer extends HTMLElement {
   /** @type {HTMLVideoElement[]} */
@@ -101,6 +104,8 @@ class VideoPlayer extends HTMLElement {
       loop.setAttribute("aria-pressed", String(this.#loops));
     });
     loop.setAttribute("aria-pressed", "true");
+    const full = button("frame", "Full screen", () => this.#fillScreen());
+    full.hidden = !CAN_FILL && !VIDEO_CAN_FILL;
     return h(
       "div",
       { class: "bar-of-player", role: "group", "aria-label": "Player" },
@@ -110,12 +115,17 @@ class VideoPlayer extends HTMLElement {
       scrub,
       h("span", { class: "time" }),
       loop,
-      button("frame", "Full screen", () =>
-        $(this, ".clips")
-          .requestFullscreen()
-          .catch(() => {}),
-      ),
+      full,
     );
+  }
+
+  async #fillScreen() {
+    try {
+      if (CAN_FILL) await $(this, ".clips").requestFullscreen();
+      else /** @type {any} */ (this.#leader).webkitEnterFullscreen();
+    } catch {
+      // A browser may refuse, and an iPhone does before the first byte is there.
+    }
   }
 
   /** Keep the figures and the followers in step, as long as the player is on the page. */
