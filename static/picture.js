@@ -1,5 +1,9 @@
 // Pictures on their way to the model: decoded, cropped and shrunk in the browser, never scaled up.
 
+import { letGo } from "./clip.js";
+
+const PATIENCE_MS = 15_000;
+
 /**
  * The largest part of a picture that has the video's shape. `position` slides it along the longer
  * way: 0 is left or top, 1 right or bottom.
@@ -39,27 +43,41 @@ export function fitted(picture, video, position) {
 export async function lastFrameOf(url) {
   const video = document.createElement("video");
   video.muted = true;
+  video.playsInline = true;
   video.preload = "auto";
   video.src = url;
-  await once(video, "loadeddata");
+  try {
+    await goToEnd(video);
+    const { videoWidth, videoHeight } = video;
+    const blob = await drawn(videoWidth, videoHeight, (context) => context.drawImage(video, 0, 0));
+    return new File([blob], "last-frame.png", { type: "image/png" });
+  } finally {
+    letGo(video);
+  }
+}
+
+/** @param {HTMLVideoElement} video */
+async function goToEnd(video) {
+  const loaded = once(video, "loadeddata");
+  // On an iPhone no picture comes before a video plays. Where it may not, others send one anyway.
+  video.play().catch(() => {});
+  await loaded;
+  video.pause();
   video.currentTime = Math.max(0, video.duration - 0.001);
   if (video.seeking) await once(video, "seeked");
-  const blob = await drawn(video.videoWidth, video.videoHeight, (context) => context.drawImage(video, 0, 0));
-  video.removeAttribute("src");
-  video.load();
-  return new File([blob], "last-frame.png", { type: "image/png" });
 }
 
 /**
  * @param {HTMLVideoElement} video
  * @param {string} event
+ * @returns {Promise<void>}
  */
 function once(video, event) {
   return new Promise((resolve, reject) => {
-    video.addEventListener(event, resolve, { once: true });
-    video.addEventListener("error", () => reject(new Error("This browser cannot play the video.")), {
-      once: true,
-    });
+    const fail = (/** @type {string} */ sentence) => () => reject(new Error(sentence));
+    video.addEventListener(event, () => resolve(), { once: true });
+    video.addEventListener("error", fail("This browser cannot play the video."), { once: true });
+    setTimeout(fail("The last frame does not come. Try again, or in another browser."), PATIENCE_MS);
   });
 }
 

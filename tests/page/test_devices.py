@@ -14,6 +14,12 @@ HTMLVideoElement.prototype.webkitEnterFullscreen = function () { window.filled =
 NO_FULL_SCREEN = """delete Element.prototype.requestFullscreen;
 delete HTMLVideoElement.prototype.webkitEnterFullscreen;"""
 
+# An iPhone fetches nothing of a video that is not on the page until it plays.
+FETCHED_LATE = """Object.defineProperty(HTMLMediaElement.prototype, 'preload', {
+  set() { this.setAttribute('preload', 'none'); window.apart = this; } });"""
+NEVER_PLAYED = "HTMLMediaElement.prototype.play = () => new Promise(() => {});"
+LET_GO = "[window.apart.networkState, window.apart.paused]"
+
 
 def test_a_phone_fills_the_screen_with_the_video_itself(studio: Studio) -> None:
     """Where no other element can."""
@@ -30,3 +36,26 @@ def test_no_button_promises_a_full_screen_that_there_is_not(studio: Studio) -> N
     page = opened(studio, studio.add())
     expect(page.get_by_role("button", name="Loop")).to_be_visible()
     expect(page.get_by_role("button", name="Full screen")).to_be_hidden()
+
+
+def test_the_last_frame_comes_from_a_phone_too(studio: Studio) -> None:
+    """It plays the video for a moment, muted and in its place; nothing of it is left."""
+    studio.page.add_init_script(FETCHED_LATE)
+    page = opened(studio, studio.add())
+    page.get_by_role("button", name="Continue it").click()
+    expect(page.locator(".crop img")).to_have_attribute("alt", "The picture last-frame.png")
+    assert page.evaluate("[window.apart.muted, window.apart.playsInline]") == [True, True]
+    assert page.evaluate(LET_GO) == [0, True]
+
+
+def test_a_last_frame_that_does_not_come_is_told(studio: Studio) -> None:
+    """After 15 seconds, with what to do; the video is let go then too."""
+    studio.page.add_init_script(FETCHED_LATE + NEVER_PLAYED)
+    page = opened(studio, studio.add())
+    page.clock.install()
+    page.get_by_role("button", name="Continue it").click()
+    page.clock.fast_forward(14_000)
+    expect(page.locator(".toast")).to_have_count(0)
+    page.clock.fast_forward(1500)
+    expect(page.locator(".toast")).to_contain_text("Try again, or in another browser.")
+    assert page.evaluate("window.apart.networkState") == 0
