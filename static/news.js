@@ -9,35 +9,67 @@ import { failure } from "./words.js";
 
 const NAME = "Video studio";
 const STORE = "studio.notify";
+/** How much of a prompt the title takes. */
+const LETTERS = 60;
+const VIEWS = new Map([
+  ["drafts", "Drafts"],
+  ["system", "System"],
+  ["compare", "Compare"],
+]);
 const button = $(document, "#notify");
-/** How many ended while nobody looked. */
-let unseen = 0;
+/** What ended while nobody looked. @type {Video[]} */
+let unseen = [];
 
 const wanted = () => kept(STORE) === true && window.Notification?.permission === "granted";
 
-function show() {
+/** What the view at this address is called; "" for the wall. */
+function place() {
+  const [view = "", id = ""] = location.hash.replace(/^#\/?/, "").split("/");
+  if (view !== "videos") return VIEWS.get(view) ?? "";
+  const letters = [...(videos.get(id)?.prompt ?? "")];
+  return letters.slice(0, LETTERS).join("") + (letters.length > LETTERS ? "…" : "");
+}
+
+/** What has ended meanwhile, or how far the video in the making is; "" for neither. */
+function told() {
+  if (unseen.length && document.hidden) {
+    const done = unseen.every((video) => video.status === "completed");
+    return `${done ? "Done" : "Ended"} (${unseen.length})`;
+  }
   const making = videos.unfinished;
   const running = making.find((video) => video.status === "in_progress");
-  const progress = running ? `${running.progress} % ` : "";
-  const others = making.length > 1 ? `(${making.length}) ` : "";
-  document.title =
-    unseen && document.hidden
-      ? `Done (${unseen}) – ${NAME}`
-      : `${others}${progress}${progress || others ? "– " : ""}${NAME}`;
+  const others = making.length > 1 ? `(${making.length})` : "";
+  return [others, running ? `${running.progress} %` : ""].filter(Boolean).join(" ");
+}
+
+function show() {
+  document.title = [told(), place(), NAME].filter(Boolean).join(" – ");
 }
 
 /** A video has ended while the page was open. @param {Video} video */
 export function tell(video) {
   if (!document.hidden) return;
-  unseen += 1;
+  unseen.push(video);
   show();
   if (!wanted()) return;
   const title = video.status === "completed" ? "Your video is done" : failure(video);
-  const note = new Notification(title, { body: video.prompt, tag: video.id });
-  note.onclick = () => {
-    window.focus();
-    location.hash = `#/videos/${video.id}`;
-  };
+  try {
+    const note = new Notification(title, { body: video.prompt, tag: video.id });
+    note.onclick = () => {
+      window.focus();
+      location.hash = `#/videos/${video.id}`;
+    };
+  } catch {
+    giveUp();
+  }
+}
+
+/** Browsers on Android have notifications, but none for a page: that shows at the first one only. */
+function giveUp() {
+  keep(STORE, false);
+  button.hidden = true;
+  const say = () => toast("This browser has no notifications for a page. Notify me is off.");
+  document.addEventListener("visibilitychange", say, { once: true });
 }
 
 async function ask() {
@@ -50,10 +82,12 @@ async function ask() {
 }
 
 document.addEventListener("visibilitychange", () => {
-  if (!document.hidden) unseen = 0;
+  if (!document.hidden) unseen = [];
   show();
 });
+addEventListener("hashchange", show);
 for (const type of ["change", "gone"]) videos.addEventListener(type, show);
 button.hidden = !("Notification" in window);
 button.setAttribute("aria-pressed", String(wanted()));
 button.addEventListener("click", ask);
+show();
