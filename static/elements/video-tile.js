@@ -33,9 +33,14 @@ export function makeTile(video) {
     tile.dispatchEvent(new CustomEvent("pair", { bubbles: true, detail: video.id }));
   });
   tile.addEventListener("pointerenter", (/** @type {PointerEvent} */ event) => {
+    // A finger that taps counts as hovering for the styles: the buttons would come under it.
+    tile.classList.toggle("pointed", event.pointerType !== "touch");
     if (event.pointerType === "mouse" && !still.matches) play(tile);
   });
-  tile.addEventListener("pointerleave", () => stop(tile));
+  tile.addEventListener("pointerleave", () => {
+    tile.classList.remove("pointed");
+    stop(tile);
+  });
   link.addEventListener("blur", () => stop(tile));
   // Without a poster the room stays, empty.
   $(tile, "img").addEventListener("error", () => ($(tile, "img").hidden = true));

@@ -59,3 +59,43 @@ def test_a_last_frame_that_does_not_come_is_told(studio: Studio) -> None:
     page.clock.fast_forward(1500)
     expect(page.locator(".toast")).to_contain_text("Try again, or in another browser.")
     assert page.evaluate("window.apart.networkState") == 0
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+def test_a_finger_hits_no_button_that_is_unseen(studio: Studio, pinned: bool) -> None:
+    """On a laptop with a mouse and a touch screen a tap opens the video, wherever it lands."""
+    job_id = studio.add(width=512, height=256)
+    studio.jobs.set(job_id, pinned=pinned)
+    page = studio.open()
+    assert page.evaluate("matchMedia('(hover: hover)').matches")
+    box = studio.tiles.locator(".well").bounding_box()
+    assert box is not None
+    # Where Delete stands; of a pinned one its pin stands there until somebody points at it.
+    inset = 64 if pinned else 20
+    point = {"x": box["x"] + box["width"] - inset, "y": box["y"] + 20}
+    finger = studio.context.new_cdp_session(page)
+    for kind, points in (("touchStart", [point]), ("touchEnd", [])):
+        finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    expect(studio.sheet).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(studio.tiles).to_have_count(1)
+
+
+def test_the_buttons_of_a_tile_are_reached_by_keyboard(studio: Studio) -> None:
+    """They show themselves to whoever comes by Tab, from either side."""
+    studio.add()
+    page = studio.open()
+    delete = studio.tiles.get_by_role("button", name="Delete")
+    opacity = "button => getComputedStyle(button.parentElement).opacity"
+    assert delete.evaluate(opacity) == "0"
+    studio.tiles.locator("a").focus()
+    for _ in range(3):
+        page.keyboard.press("Tab")
+    expect(delete).to_be_focused()
+    assert delete.evaluate(opacity) == "1"
+    page.keyboard.press("Tab")
+    assert delete.evaluate(opacity) == "0"
+    page.keyboard.press("Shift+Tab")
+    expect(delete).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(studio.tiles).to_have_count(0)
