@@ -6,6 +6,9 @@ import "./video-player.js";
 
 /** @typedef {import("../api.js").Video} Video */
 
+/** What differs between any two videos, and says nothing of how they were made. */
+const NOISE = ["Begun", "Started", "Kept until", "Name", "ID"];
+
 class CompareView extends HTMLElement {
   /**
    * @param {Video} one
@@ -13,7 +16,7 @@ class CompareView extends HTMLElement {
    */
   show(one, other) {
     const player = h("video-player");
-    const [left, right] = [new Map(facts(one)), new Map(facts(other))];
+    const [left, right] = [recipe(one), recipe(other)];
     const names = [...new Set([...left.keys(), ...right.keys()])];
     const rows = names
       .filter((name) => left.get(name) !== right.get(name))
@@ -22,13 +25,18 @@ class CompareView extends HTMLElement {
           "tr",
           {},
           h("th", { scope: "row" }, name),
-          ...[left, right].map((side) => h("td", {}, side.get(name) ?? "–")),
+          ...[left, right].map((side) => h("td", { class: "text" }, side.get(name) ?? "–")),
         ),
       );
-    const table = h("table", {}, h("caption", {}, "What differs"), h("tbody", {}, ...rows));
+    const title = rows.length ? "What differs" : "Nothing differs: both have the same recipe.";
+    const table = h("table", {}, h("caption", {}, title), h("tbody", {}, ...rows));
     this.replaceChildren(h("h2", { id: "sheet-title", tabindex: -1 }, "Compare"), player, table);
     player.show([one, other]);
   }
 }
+
+/** @param {Video} video */
+const recipe = (video) =>
+  new Map([["Prompt", video.prompt], ...facts(video).filter(([name]) => !NOISE.includes(name))]);
 
 customElements.define("compare-view", CompareView);
