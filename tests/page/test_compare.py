@@ -1,5 +1,7 @@
 """Comparing: what two videos do not share is told in words, and only that."""
 
+import itertools
+
 import pytest
 from playwright.sync_api import expect
 
@@ -38,3 +40,16 @@ def test_long_texts_leave_the_videos_their_room(studio: Studio) -> None:
     for box in (clip.bounding_box() for clip in page.locator("#sheet video").all()):
         assert box is not None
         assert box["height"] > 200
+
+
+def test_on_a_phone_nothing_lies_over_anything(studio: Studio) -> None:
+    """The two videos stand one below the other, then the bar, then what differs."""
+    page = studio.page
+    page.set_viewport_size({"width": 390, "height": 844})
+    studio.open(pair(studio, "one " + "w" * 200, "two " + "w" * 200))
+    expect(page.locator("#sheet video")).to_have_count(2)
+    parts = page.locator("#sheet :is(.clip video, .caption, .bar-of-player, table)").all()
+    boxes = [box for part in parts if (box := part.bounding_box())]
+    assert len(boxes) == 6
+    for above, below in itertools.pairwise(boxes):
+        assert above["y"] + above["height"] <= below["y"] + 1
