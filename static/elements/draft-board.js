@@ -1,6 +1,7 @@
 // The four drafts of a set side by side; one press makes the chosen one in full.
 
 import * as api from "../api.js";
+import { letGo, movingClip, still } from "../clip.js";
 import { agreed, complain } from "../deeds.js";
 import { $, announce, arrange, h, setText } from "../dom.js";
 import { askForRest, changes, finish, isAsked, sets, taken } from "../drafts.js";
@@ -19,7 +20,6 @@ const INVITATION =
   "Draft four makes a prompt with four seeds and few steps, side by side. Then one press makes the best one in full.";
 /** How far a clip may run ahead of the first or behind it. */
 const MAY_BE_OFF_S = 0.1;
-const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 class DraftBoard extends HTMLElement {
   static observedAttributes = ["hidden"];
@@ -61,6 +61,7 @@ class DraftBoard extends HTMLElement {
   show(id) {
     const set = sets().find((one) => one.id === id) ?? sets()[0];
     this.#shown = set?.id ?? "";
+    this.#clips.forEach(letGo);
     this.replaceChildren(h("div", { class: "heading" }, h("h2", {}, "Drafts")));
     if (!set) return this.append(h("p", { class: "lead" }, INVITATION));
     const toggle = () => {
@@ -189,7 +190,7 @@ class DraftBoard extends HTMLElement {
     showCell(cell, draft, this.#absent);
     const video = videos.get(draft.draft);
     if (video?.status === "completed" && !cell.querySelector("video"))
-      this.#add(moving(video), $(cell, ".state"));
+      this.#add(movingClip(video, api.contentUrl(video.id, "thumbnail")), $(cell, ".state"));
   }
 
   /**
@@ -221,21 +222,6 @@ class DraftBoard extends HTMLElement {
     button.hidden = !clips.length;
     button.replaceChildren(icon(this.#plays ? "pause" : "play"), this.#plays ? "Pause" : "Play");
   }
-}
-
-/** @param {Video} video */
-function moving(video) {
-  const source = api.contentUrl(video.id, "video");
-  const clip = h("video", {
-    src: source,
-    poster: api.contentUrl(video.id, "thumbnail"),
-    loop: true,
-    playsinline: true,
-    "aria-hidden": "true",
-    tabindex: "-1",
-  });
-  clip.muted = true;
-  return clip;
 }
 
 /** @param {DraftSet} set */

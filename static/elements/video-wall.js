@@ -8,7 +8,7 @@ import { TileKeys } from "../tile-keys.js";
 import { failure, shortened } from "../words.js";
 import { invitation } from "./invitation.js";
 import { MakingList } from "./making-list.js";
-import { makeTile, showTile } from "./video-tile.js";
+import { makeTile, showTile, stop } from "./video-tile.js";
 
 /**
  * @typedef {import("../api.js").Video} Video
@@ -149,6 +149,7 @@ class VideoWall extends HTMLElement {
   #clear(stay) {
     for (const [id, tile] of this.#tiles) {
       if (stay.has(id)) continue;
+      stop(tile);
       tile.remove();
       this.#tiles.delete(id);
     }
@@ -218,6 +219,7 @@ class VideoWall extends HTMLElement {
     if (!tile) return;
     const neighbour = tile.nextElementSibling ?? tile.previousElementSibling;
     const focused = tile.contains(document.activeElement);
+    stop(tile);
     tile.remove();
     this.#tiles.delete(id);
     if (focused && neighbour) $(neighbour, "a").focus();

@@ -77,11 +77,15 @@ class Studio:
     def fill(self, prompt: str = "a red ball moving right") -> None:
         self.page.get_by_label("What should the video show?").fill(prompt)
         consent = self.page.get_by_label("I will use this video lawfully")
-        # On a phone the settings are folded away.
-        folded = self.page.locator("#unfold")
-        if folded.is_visible() and not consent.is_visible():
-            folded.click()
+        if not consent.is_visible():
+            self.unfold()
         consent.check()
+
+    def unfold(self) -> None:
+        """Show the settings, which are folded away on a phone."""
+        button = self.page.locator("#unfold")
+        if button.is_visible() and button.get_attribute("aria-expanded") == "false":
+            button.click()
 
     def make(self, prompt: str = "a red ball moving right") -> str:
         """Send the form; returns the job's id."""

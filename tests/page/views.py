@@ -65,8 +65,7 @@ def wall(studio: Studio) -> None:
 def composer(studio: Studio) -> None:
     wall(studio)
     studio.fill("the boat crosses the lake")
-    if studio.page.locator("#unfold").is_visible():
-        studio.page.locator("#unfold").click()
+    studio.unfold()
     choose(studio.page, studio.jobs.film.poster)
     studio.page.get_by_label("16:9").check()
     studio.page.get_by_label("16:9").scroll_into_view_if_needed()
@@ -96,6 +95,7 @@ def compare(studio: Studio) -> None:
 def drafts(studio: Studio) -> None:
     studio.open("/#/")
     studio.fill(studio.jobs.film.prompt)
+    studio.unfold()
     if studio.page.locator("#picture-clear").is_visible():
         studio.page.locator("#picture-clear").click()
     studio.page.get_by_label("4:3").check()
