@@ -46,6 +46,8 @@ export class TileKeys {
   #neighbour(tile, key) {
     if (key === "ArrowRight") return tile.nextElementSibling;
     if (key === "ArrowLeft") return tile.previousElementSibling;
+    if (key === "Home") return this.list.firstElementChild;
+    if (key === "End") return this.list.lastElementChild;
     if (key !== "ArrowDown" && key !== "ArrowUp") return null;
     const here = tile.getBoundingClientRect();
     const down = key === "ArrowDown";

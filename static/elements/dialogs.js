@@ -17,6 +17,7 @@ const SHORTCUTS = [
   [[["N"]], "Write a new prompt"],
   [[["/"]], "Search the videos"],
   [[["←"], ["→"], ["↑"], ["↓"]], "Move on the wall; to the one before or after in the detail view"],
+  [[["Home"], ["End"]], "To the first or the last on the wall"],
   [[["Enter"]], "Open the video"],
   [[["Space"]], "Play and pause"],
   [[[","], ["."]], "Previous frame, next frame"],

@@ -1,16 +1,19 @@
 """The studio in front of the real graph with its bundled checkpoints: one start for all tests."""
 
 import base64
+import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
-from deployments.core.config import ModelConfig, ServiceConfig
+from deployments.core.config import ModelConfig
 from tests.e2e.graph import Graph, cluster, configure, free_port, serving
 from tests.page.films import Film
 from tests.page.test_picture import choose
@@ -18,37 +21,29 @@ from tests.page.test_picture import choose
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 SLOW_MS = 120_000
+SETTINGS = {"width": "256", "height": "256", "num_frames": "13"}
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> ServiceConfig:
-    folder = tmp_path_factory.mktemp("studio")
-    return configure(folder, ModelConfig(name="mochi"), ModelConfig(name="opensora"))
-
-
-@pytest.fixture(scope="module")
-def port() -> int:
-    return free_port()
-
-
-@pytest.fixture(scope="module")
-def ray() -> Iterator[None]:
-    with cluster(num_cpus=4):
-        yield
-
-
-@pytest.fixture(scope="module")
-def graph(ray: None, config: ServiceConfig, port: int) -> Iterator[Graph]:
-    with serving(config, port) as running:
+def graph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Graph]:
+    models = (ModelConfig(name="mochi"), ModelConfig(name="opensora"))
+    config = configure(tmp_path_factory.mktemp("studio"), *models)
+    with cluster(num_cpus=4), serving(config, free_port()) as running:
         running.until_ready(2)
         yield running
 
 
 @pytest.fixture
 def page(browser: Browser, graph: Graph) -> Iterator[Page]:
-    """The studio, set to small clips; what it writes to the console fails the test, but for what
-    the browser says of a server that is away."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    """The studio on a desk."""
+    with studio(browser, graph, viewport={"width": 1280, "height": 900}) as opened:
+        yield opened
+
+
+@contextmanager
+def studio(browser: Browser, graph: Graph, **screen: Any) -> Iterator[Page]:
+    """The page, set to small clips; what it writes to the console fails the test."""
+    context = browser.new_context(**screen)
     opened = context.new_page()
     complaints: list[str] = []
     opened.on(
@@ -59,14 +54,13 @@ def page(browser: Browser, graph: Graph) -> Iterator[Page]:
     )
     opened.on("pageerror", lambda error: complaints.append(str(error)))
     opened.set_default_timeout(SLOW_MS)
+    opened.add_init_script(f"localStorage.setItem('studio.settings', '{json.dumps(SETTINGS)}')")
     opened.goto(graph.url)
-    opened.get_by_label("1:1").check()
-    opened.get_by_label("256", exact=True).check()
-    opened.get_by_label("Frames", exact=True).fill("13")
+    opened.get_by_label("What should the video show?").fill("a ball")
     opened.get_by_label("I will use this video lawfully").check()
     yield opened
     context.close()
-    assert [text for text in complaints if not re.search("ERR_|50[0-9]|404", text)] == []
+    assert complaints == []
 
 
 def make(page: Page, prompt: str) -> None:
@@ -194,19 +188,91 @@ def test_a_search_finds_what_was_made(page: Page) -> None:
     expect(page.locator(".tile .text")).to_have_text(["a green square on a white background"])
 
 
-def test_a_restart_of_the_service_in_the_middle_is_survived(
-    page: Page, graph: Graph, config: ServiceConfig, port: int
-) -> None:
-    """The page waits, and the video that was begun is finished and shown. Last: it leaves the
-    graph of the others down."""
-    from ray import serve
+PLAYS = "() => document.querySelector('#sheet video')?.currentTime > 0.1"
+SHAPE = "clip => [clip.error, clip.videoWidth, clip.videoHeight]"
 
-    page.get_by_label("Frames", exact=True).fill("160")
-    make(page, "a clip that outlives its service")
-    expect(page.locator(".making .outlook")).to_contain_text("step", timeout=SLOW_MS)
-    serve.shutdown()
-    expect(page.locator("#status")).to_be_visible(timeout=SLOW_MS)
-    expect(page.locator(".making li")).to_have_count(1)
-    with serving(config, port):
-        finished(page, "a clip that outlives its service")
-        expect(page.locator("#status")).to_be_hidden(timeout=SLOW_MS)
+
+def test_what_was_made_plays_at_odd_sizes_and_rates(page: Page, graph: Graph) -> None:
+    """At one, 24 and 60 frames a second."""
+    asked = ((264, 256, 8, 1), (296, 344, 24, 24), (512, 256, 60, 60))
+    names = ("width", "height", "num_frames", "fps")
+    ids = [
+        graph.submit(
+            prompt=f"a clip of {size[3]} frames a second",
+            num_inference_steps="2",
+            **{name: str(value) for name, value in zip(names, size, strict=True)},
+        )
+        for size in asked
+    ]
+    for video_id, (width, height, _, _) in zip(ids, asked, strict=True):
+        expect(page.locator(f".tile[data-id={video_id}]")).to_be_visible(timeout=SLOW_MS)
+        page.goto(f"{graph.url}/#/videos/{video_id}")
+        page.wait_for_function(PLAYS)
+        assert page.locator("#sheet video").evaluate(SHAPE) == [None, width, height]
+        page.keyboard.press("Escape")
+        expect(page.locator("#sheet")).to_be_hidden()
+
+
+def test_the_gallery_comes_in_pages(page: Page, graph: Graph) -> None:
+    """Pages of three, that those of the other tests may suffice: each once, the newest first."""
+    listed = graph.http.get("/v1/videos?limit=100").json()["data"]
+    ended = [video["id"] for video in listed if video["status"] in ("completed", "failed")]
+    assert len(ended) > 6
+    asked: list[str] = []
+
+    def fewer(route: Route) -> None:
+        asked.append(route.request.url)
+        route.continue_(url=route.request.url.replace("limit=24", "limit=3"))
+
+    page.route("**/v1/videos?*", fewer)
+    page.reload()
+    expect(page.locator(".tile")).to_have_count(len(ended))
+    tiles = page.locator(".tile").evaluate_all("tiles => tiles.map((tile) => tile.dataset.id)")
+    assert tiles == ended
+    assert len(asked) >= len(ended) / 3
+
+
+def test_a_video_is_made_and_watched_by_keyboard_alone(page: Page) -> None:
+    """Written, sent, found, opened, paused, stepped, closed, deleted and brought back."""
+    prompt = "a white triangle on a blue background"
+    page.locator("body").press("n")
+    page.keyboard.type(prompt)
+    page.keyboard.press("Control+Enter")
+    finished(page, prompt)
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.matches('.tile > a')"):
+            break
+    page.keyboard.press("Home")
+    page.keyboard.press("Enter")
+    expect(page.locator("#sheet-title")).to_have_text(prompt)
+    page.wait_for_function(PLAYS)
+    page.keyboard.press("Space")
+    expect(page.get_by_role("button", name="Play", exact=True)).to_be_visible()
+    before = page.locator("#sheet .time").inner_text()
+    page.keyboard.press(",")
+    expect(page.locator("#sheet .time")).not_to_have_text(before)
+    page.keyboard.press("Escape")
+    expect(page.locator(".tile > a").first).to_be_focused()
+    page.keyboard.press("Delete")
+    expect(page.locator(".tile", has_text=prompt)).to_have_count(0)
+    page.get_by_role("button", name="Undo").press("Enter")
+    expect(page.locator(".tile", has_text=prompt)).to_have_count(1)
+
+
+def test_a_video_is_made_and_watched_on_a_phone(browser: Browser, graph: Graph) -> None:
+    """By touch, at the width of one; a hostile prompt is text there too."""
+    prompt = "<img src=x onerror=alert(1)> ‮אבג 🦊 " + "w" * 900
+    phone = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+    with studio(browser, graph, **phone) as page:
+        page.get_by_label("What should the video show?").fill(prompt)
+        page.get_by_role("button", name="Make video").tap()
+        expect(page.locator(".making .text")).to_have_text(prompt)
+        tile = page.locator(".tile", has_text="onerror").first
+        expect(tile).to_be_visible(timeout=SLOW_MS)
+        tile.locator("a").tap()
+        page.wait_for_function(PLAYS)
+        assert page.locator("#sheet video").evaluate(SHAPE) == [None, 256, 256]
+        expect(page.locator("#sheet-title")).to_have_text(prompt)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert page.locator("img[src='x']").count() == 0
