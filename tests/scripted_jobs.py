@@ -309,6 +309,7 @@ def _matches(job: JobView, query: JobQuery) -> bool:
         and query.caller in (None, job.caller)
         and query.model in (None, job.model)
         and query.status in (None, job.status)
+        and query.pinned in (None, job.pinned)
     )
 
 

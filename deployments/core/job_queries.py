@@ -170,6 +170,8 @@ def _conditions(query: JobQuery) -> list[sa.ColumnElement[bool]]:
         conditions.append(jobs.c.model == query.model)
     if query.status is not None:
         conditions.append(jobs.c.status == query.status)
+    if query.pinned is not None:
+        conditions.append(jobs.c.pinned == query.pinned)
     if query.search:
         conditions.append(_prompt.icontains(query.search, autoescape=True))
     return conditions

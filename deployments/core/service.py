@@ -60,6 +60,7 @@ class JobQuery(Frozen):
     search: str = ""
     model: str | None = None
     status: JobStatus | None = None
+    pinned: bool | None = None
 
 
 class JobsService(Protocol):

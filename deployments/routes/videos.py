@@ -211,10 +211,19 @@ async def list_videos(
     status: Annotated[
         JobStatus | None, Query(description="Those in one state.", examples=[None])
     ] = None,
+    pinned: Annotated[
+        bool | None, Query(description="Those that are pinned, or are not.", examples=[None])
+    ] = None,
 ) -> VideoList:
     """Return the videos of both doors, page by page; a deleted one is still good for `after`."""
     query = JobQuery(
-        after=after, limit=limit, order=order, search=search, model=model, status=status
+        after=after,
+        limit=limit,
+        order=order,
+        search=search,
+        model=model,
+        status=status,
+        pinned=pinned,
     )
     return video_list(await jobs.list_jobs(query))
 

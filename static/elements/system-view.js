@@ -1,6 +1,7 @@
 // The machine: memory, load, models and the queue. Asked for only while it is looked at.
 
 import * as api from "../api.js";
+import { complain } from "../deeds.js";
 import { $, arrange, h, section, setText } from "../dom.js";
 import { videos } from "../store.js";
 import { inWords, phase } from "../words.js";
@@ -213,8 +214,12 @@ function showEntry(place, video) {
 }
 
 async function forgetKey() {
-  await api.signOut();
-  location.reload();
+  try {
+    await api.signOut();
+    location.reload();
+  } catch (error) {
+    complain(error);
+  }
 }
 
 function elsewhere() {

@@ -39,7 +39,7 @@ class VideoPlayer extends HTMLElement {
     drawIcons(this);
     for (const clip of this.#clips) {
       clip.addEventListener("click", () => this.toggle());
-      clip.addEventListener("error", () => this.#failed());
+      clip.addEventListener("error", () => this.#failed(clip));
     }
     for (const type of ["play", "pause"]) {
       this.#leader.addEventListener(type, () => {
@@ -166,8 +166,8 @@ class VideoPlayer extends HTMLElement {
     }
   }
 
-  #failed() {
-    const { error } = this.#leader;
+  /** @param {HTMLVideoElement} clip */
+  #failed({ error }) {
     const reason = error?.message ? ` (${error.message})` : "";
     $(this, ".clips").append(
       h("p", { class: "error", role: "alert" }, `This browser cannot play the video${reason}.`),

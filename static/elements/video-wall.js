@@ -88,10 +88,13 @@ class VideoWall extends HTMLElement {
   }
 
   get #query() {
+    const state = $(this, "#filter-status").value;
+    const pinned = state === "pinned";
     return {
       search: $(this, "#search").value.trim(),
       model: $(this, "#filter-model").value,
-      status: $(this, "#filter-status").value,
+      status: pinned ? "" : state,
+      pinned: pinned ? "true" : "",
     };
   }
 
@@ -206,11 +209,10 @@ class VideoWall extends HTMLElement {
 
   /** @param {Video} video */
   #belongs(video) {
-    const { search, model, status } = this.#query;
+    const { search, model, status, pinned } = this.#query;
     const found = video.prompt.toLowerCase().includes(search.toLowerCase());
-    return (
-      !unfinished(video) && found && (!model || video.model === model) && (!status || video.status === status)
-    );
+    const fits = (!model || video.model === model) && (!status || video.status === status);
+    return !unfinished(video) && found && fits && (!pinned || video.pinned === true);
   }
 
   /** @param {string} id */

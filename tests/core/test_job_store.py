@@ -236,7 +236,7 @@ def test_a_list_is_read_on_from_a_deleted_job(store: JobStore, descending: bool)
 
 
 def test_the_list_is_searched_and_filtered(store: JobStore) -> None:
-    """By a part of the prompt as it stands there, by model, state and caller."""
+    """By a part of the prompt as it stands there, by model, state, pin and caller."""
     for name, prompt in (("a", "A red ball, 100%"), ("b", "a blue cube"), ("c", "a red_cube")):
         request = REQUEST.model_copy(update={"prompt": prompt})
         caller = "alice" if name == "a" else "bob"
@@ -252,6 +252,9 @@ def test_the_list_is_searched_and_filtered(store: JobStore) -> None:
     assert found(status="failed") == ["b"]
     assert found(status="queued", caller="bob") == ["c"]
     assert found(model="opensora") == []
+    store.pin("c", pinned=True)
+    assert found(pinned=True) == ["c"]
+    assert found(pinned=False) == ["b", "a"]
 
 
 def test_every_change_has_the_next_number(store: JobStore) -> None:

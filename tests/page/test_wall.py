@@ -173,8 +173,15 @@ def test_a_pinned_video_shows_its_pin(studio: Studio) -> None:
     page.reload()
     expect(pin).to_have_attribute("aria-pressed", "true")
     assert studio.jobs.jobs[job_id].pinned
+    studio.add("another one")
+    page.locator("#filter-status").select_option("Pinned")
+    expect(studio.tiles).to_have_count(1)
+    page.locator("#filter-status").select_option("Every state")
+    expect(studio.tiles).to_have_count(2)
+    page.locator("#filter-status").select_option("Pinned")
+    studio.tiles.first.hover()
     pin.click()
-    expect(pin).to_have_attribute("aria-pressed", "false")
+    expect(studio.tiles).to_have_count(0)
 
 
 def test_a_hostile_prompt_is_text_everywhere(studio: Studio) -> None:

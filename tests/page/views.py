@@ -71,6 +71,22 @@ def composer(studio: Studio) -> None:
     studio.page.get_by_label("16:9").scroll_into_view_if_needed()
 
 
+def settings(studio: Studio) -> None:
+    """All settings unfolded, one of them wrong, and what would fit in place of the rest."""
+    wall(studio)
+    studio.unfold()
+    page = studio.page
+    page.get_by_role("radio", name="720").check()
+    page.get_by_label("What should the video show?").fill("a large clip")
+    if not page.get_by_label("Steps").is_visible():
+        page.get_by_text("More", exact=True).click()
+    steps = page.get_by_label("Steps")
+    steps.fill("1")
+    steps.blur()
+    expect(page.locator("#num_inference_steps-error")).to_be_visible()
+    steps.scroll_into_view_if_needed()
+
+
 def detail(studio: Studio) -> None:
     studio.open(f"/#/videos/{_of(studio, 'completed')[-1]}")
     expect(studio.sheet.locator("video")).to_be_visible()
@@ -139,4 +155,5 @@ VIEWS: dict[str, Callable[[Studio], None]] = {
     "shortcuts": shortcuts,
     "key": key,
     "drafts": drafts,
+    "settings": settings,
 }
