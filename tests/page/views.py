@@ -72,8 +72,8 @@ def composer(studio: Studio) -> None:
 
 
 def settings(studio: Studio) -> None:
-    """All settings unfolded, one of them wrong, and what would fit in place of the rest."""
-    wall(studio)
+    """All settings unfolded, one of them wrong. The last: the fault stays."""
+    studio.open("/#/")
     studio.unfold()
     page = studio.page
     page.get_by_role("radio", name="720").check()
