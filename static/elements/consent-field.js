@@ -1,4 +1,4 @@
-// The consent to lawful use: beside the button until it was given, from the next visit on among the settings.
+// The consent to lawful use: beside the button until a video has begun with it, then among the settings.
 
 import { $, keep, kept } from "../dom.js";
 
@@ -13,7 +13,12 @@ class ConsentField extends HTMLElement {
     const box = $(this, "input");
     box.checked = kept(STORE) === true;
     box.addEventListener("change", () => keep(STORE, box.checked));
-    if (box.checked) $(document, "#settings").append(this);
+    this.settle();
+  }
+
+  /** Get out of the way, once it is given. */
+  settle() {
+    if (this.given && !this.contains(document.activeElement)) $(document, "#settings").append(this);
   }
 
   get given() {

@@ -160,6 +160,7 @@ class VideoComposer extends HTMLElement {
       await this.#known();
       if (!this.#check()) return;
       await begin();
+      $(this, "consent-field").settle();
       this.unfold(false);
     } catch (error) {
       this.#refuse(error);

@@ -88,7 +88,9 @@ class VideoDetail extends HTMLElement {
       queueMicrotask(() => player.show([video]));
     } else if (unfinished(video)) {
       const card = h("div", { class: "running" }, ...fromTemplate("running-card").children);
-      $(card, ".well").style.aspectRatio = `${video.width} / ${video.height}`;
+      const well = $(card, ".well");
+      well.style.aspectRatio = `${video.width} / ${video.height}`;
+      well.style.setProperty("--ratio", String(video.width / video.height));
       $(card, ".text").remove();
       $(card, ".cancel").addEventListener("click", () => deeds.cancel(video));
       screen.append(card);

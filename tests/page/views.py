@@ -84,7 +84,7 @@ def settings(studio: Studio) -> None:
     steps.fill("1")
     steps.blur()
     expect(page.locator("#num_inference_steps-error")).to_be_visible()
-    steps.scroll_into_view_if_needed()
+    page.locator("#num_inference_steps-error").scroll_into_view_if_needed()
 
 
 def detail(studio: Studio) -> None:
