@@ -2,8 +2,8 @@
 
 import * as api from "./api.js";
 import { keep, kept } from "./dom.js";
-import { rolled } from "./elements/seed-field.js";
 import { toForm } from "./recipe.js";
+import { rolled } from "./settings.js";
 import { videos } from "./store.js";
 
 /**

@@ -23,6 +23,11 @@ const MAY_BE_EMPTY = ["seed", "num_inference_steps", "guidance_scale"];
 /** The number of characters as the server counts them: a form sends two for a line break. @param {string} text */
 export const characters = (text) => [...text.replaceAll("\n", "\r\n")].length;
 
+const LARGEST_SEED = 2 ** 32 - 1;
+
+/** A seed that nobody has chosen; the largest before a model's is known. @param {number} [maximum] */
+export const rolled = (maximum = LARGEST_SEED) => Math.floor(Math.random() * (maximum + 1));
+
 /**
  * @param {Model} model
  * @param {string} name

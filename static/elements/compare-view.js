@@ -7,7 +7,7 @@ import "./video-player.js";
 /** @typedef {import("../api.js").Video} Video */
 
 /** What differs between any two videos, and says nothing of how they were made. */
-const NOISE = ["Begun", "Started", "Kept until", "Name", "ID"];
+const NOISE = ["Started", "Kept until", "ID"];
 
 class CompareView extends HTMLElement {
   /**

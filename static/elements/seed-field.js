@@ -2,14 +2,11 @@
 
 import { $ } from "../dom.js";
 import { icon } from "../icons.js";
-
-const LARGEST = 2 ** 32 - 1;
-
-/** A seed that nobody has chosen. @param {number} [maximum] */
-export const rolled = (maximum = LARGEST) => Math.floor(Math.random() * (maximum + 1));
+import { rolled } from "../settings.js";
 
 class SeedField extends HTMLElement {
-  #maximum = LARGEST;
+  /** @type {number | undefined} */
+  #maximum;
 
   connectedCallback() {
     $(this, "#dice").addEventListener("click", () => this.set(rolled(this.#maximum)));

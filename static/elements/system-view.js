@@ -85,7 +85,7 @@ class SystemView extends HTMLElement {
       showModel(one, models[place], info.replicas),
     );
     const busy = health.jobs_queued + health.jobs_running;
-    const count = `${health.jobs_running} in the making, ${health.jobs_queued} waiting.`;
+    const count = `${health.jobs_running} in progress, ${health.jobs_queued} waiting.`;
     setText($(this, ".busy"), busy ? count : "Nothing to do.");
     const queue = videos.unfinished;
     const ids = queue.map((video) => video.id);

@@ -8,13 +8,12 @@ import { lastFrameOf } from "../picture.js";
 import { showPreview } from "../preview.js";
 import * as models from "../models.js";
 import { recipeOf } from "../recipe.js";
-import { promptProblem, range } from "../settings.js";
+import { promptProblem, range, rolled } from "../settings.js";
 import { unfinished, videos } from "../store.js";
 import { toast } from "../toasts.js";
 import { ago, facts, failure } from "../words.js";
 import { showProgress } from "./making-list.js";
 import "./recipe-commands.js";
-import { rolled } from "./seed-field.js";
 import "./video-player.js";
 
 /** @typedef {import("../api.js").Video} Video */

@@ -4,10 +4,10 @@ import * as api from "../api.js";
 import { complain } from "../deeds.js";
 import { $, announce, h } from "../dom.js";
 import { unfinished, videos } from "../store.js";
-import { TileKeys } from "../tile-keys.js";
 import { failure, shortened } from "../words.js";
 import { invitation } from "./invitation.js";
 import { MakingList } from "./making-list.js";
+import { TileKeys } from "./tile-keys.js";
 import { makeTile, showTile, stop } from "./video-tile.js";
 
 /**

@@ -24,7 +24,7 @@ def test_the_machine_and_its_models_are_told(studio: Studio) -> None:
     expect(mochi).to_contain_text("the small demo one that comes with the service")
     expect(mochi).to_contain_text("make weights MODEL=mochi")
     expect(system.locator("article").nth(1)).to_contain_text("failed: no memory")
-    expect(system).to_contain_text("1 in the making, 0 waiting.")
+    expect(system).to_contain_text("1 in progress, 0 waiting.")
     expect(system.locator(".queue a")).to_have_text("a red ball")
     expect(system.get_by_role("link", name="API, to try out")).to_have_attribute("href", "/docs")
     dashboard = system.get_by_role("link", name="Ray dashboard")

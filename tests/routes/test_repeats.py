@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from deployments.core.events import JobView
 from deployments.core.service import Submission
 from deployments.ingress import create_app
 from deployments.routes.body import Part
@@ -29,34 +28,21 @@ from tests.scripted_jobs import (
 KEY = {"Idempotency-Key": "order-17"}
 
 
-class KeyedJobs(ScriptedJobs):
-    """Knows a job again by its idempotency key, and records what was handed in."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(service_config(folder), [MOCHI, OPENSORA])
-        self.submissions: list[Submission] = []
-        self.by_key: dict[str | None, str] = {}
-
-    async def submit(self, submission: Submission) -> JobView:
-        self.submissions.append(submission)
-        key = submission.idempotency_key
-        if key is not None and key in self.by_key:
-            return self.jobs[self.by_key[key]]
-        self.by_key[key] = submission.job_id
-        return await super().submit(submission)
-
-
 class KeyedApi(Api):
-    jobs: KeyedJobs
+    """Knows what was handed in last."""
 
     @property
     def last(self) -> Submission:
         return self.jobs.submissions[-1]
 
 
+def keyed(folder: Path) -> ScriptedJobs:
+    return ScriptedJobs(service_config(folder), [MOCHI, OPENSORA])
+
+
 @pytest.fixture
 def api(tmp_path: Path) -> Iterator[KeyedApi]:
-    jobs = KeyedJobs(tmp_path)
+    jobs = keyed(tmp_path)
     app = create_app(jobs, jobs.config, jobs.cards)
     with TestClient(app, base_url=BASE_URL) as http:
         yield KeyedApi(http, jobs, app)
@@ -186,7 +172,7 @@ def test_a_fingerprint_tells_every_part_of_a_request() -> None:
 @pytest.mark.parametrize("by_cancel", [False, True])
 def test_a_client_with_a_key_may_come_back_for_its_video(tmp_path: Path, by_cancel: bool) -> None:
     """Its broken connection cancels nothing; the same request again waits for the same video."""
-    jobs = KeyedJobs(tmp_path)
+    jobs = keyed(tmp_path)
     jobs.hold = True
     app = create_app(jobs, jobs.config, jobs.cards)
     key = [(b"idempotency-key", b"order-17")]

@@ -1,7 +1,7 @@
 // The keyboard on the wall: one tile at a time is in the tab order, and the arrows move on.
 
-import { $ } from "./dom.js";
-import { play, stop } from "./elements/video-tile.js";
+import { $ } from "../dom.js";
+import { play, stop } from "./video-tile.js";
 
 export class TileKeys {
   /** @param {HTMLElement} list */
