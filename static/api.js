@@ -269,7 +269,10 @@ export class Feed extends EventTarget {
     setTimeout(() => this.#reopen(source), pause);
   }
 
-  /** A stream does not say why it was refused; where a key is wanted, a list does. @param {EventSource} source */
+  /**
+   * A stream does not say why it was refused; where a key is wanted, a list does.
+   * @param {EventSource} source
+   */
   async #reopen(source) {
     if (source === this.#source) await list({ limit: 1 }).catch(() => {});
     if (source === this.#source) this.open();

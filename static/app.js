@@ -32,7 +32,9 @@ composer.addEventListener("drafted", (/** @type {CustomEvent} */ event) => {
   location.hash = `#/drafts/${event.detail}`;
 });
 // A LoRA file may have come into its folder.
-$(composer, "#more").addEventListener("toggle", () => $(composer, "#more").open && learnModels().catch(complain));
+$(composer, "#more").addEventListener("toggle", () => {
+  if ($(composer, "#more").open) learnModels().catch(complain);
+});
 wall.addEventListener("example", (/** @type {CustomEvent} */ event) => {
   composer.fill({ prompt: event.detail });
   composer.focusPrompt();

@@ -15,7 +15,10 @@ const places = { wall, drafts: $(document, "draft-board"), system: $(document, "
 let under = "#/";
 /** The address of the place that is shown. */
 let shown = "";
-/** How many steps back that place is; null where one came in by the address of a sheet. @type {number | null} */
+/**
+ * How many steps back that place is; null where one came in by the address of a sheet.
+ * @type {number | null}
+ */
 let depth = null;
 /** Whether the service was away, or wanted a key, when it was asked for what the address names. */
 let missing = false;

@@ -20,7 +20,10 @@ export const NUMBERS = [
 const SIDES = ["width", "height"];
 const MAY_BE_EMPTY = ["seed", "num_inference_steps", "guidance_scale"];
 
-/** The number of characters as the server counts them: a form sends two for a line break. @param {string} text */
+/**
+ * The number of characters as the server counts them: a form sends two for a line break.
+ * @param {string} text
+ */
 export const characters = (text) => [...text.replaceAll("\n", "\r\n")].length;
 
 const LARGEST_SEED = 2 ** 32 - 1;

@@ -4,9 +4,9 @@ import * as api from "../api.js";
 import * as deeds from "../deeds.js";
 import { $, fromTemplate, h, section, setText } from "../dom.js";
 import { drawIcons } from "../icons.js";
+import * as models from "../models.js";
 import { lastFrameOf } from "../picture.js";
 import { showPreview } from "../preview.js";
-import * as models from "../models.js";
 import { recipeOf } from "../recipe.js";
 import { promptProblem, range, rolled } from "../settings.js";
 import { unfinished, videos } from "../store.js";
@@ -91,7 +91,7 @@ class VideoDetail extends HTMLElement {
       well.style.aspectRatio = `${video.width} / ${video.height}`;
       well.style.setProperty("--ratio", String(video.width / video.height));
       $(card, ".text").remove();
-      $(card, ".cancel").addEventListener("click", () => deeds.cancel(video));
+      $(card, ".cancel").addEventListener("click", () => deeds.cancel(videos.get(video.id) ?? video));
       screen.append(card);
     } else {
       screen.append(h("p", { class: "failure", role: "alert" }, failure(video)));
@@ -211,7 +211,10 @@ class VideoDetail extends HTMLElement {
     pressed.disabled = false;
   }
 
-  /** Once for all presses until it is answered; then to the wall, where the new one is. @param {() => Promise<Video | null>} request */
+  /**
+   * Once for all presses until it is answered; then to the wall, where the new one is.
+   * @param {() => Promise<Video | null>} request
+   */
   async #after(request) {
     if (this.#busy) return;
     this.#busy = true;
