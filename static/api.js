@@ -33,6 +33,8 @@ import { keep, kept } from "./dom.js";
 
 const KEYED = "studio.keyed";
 const PATIENCE_MS = 20_000;
+/** How long the same request is taken for a repetition of one that was not answered. */
+const REPEAT_MS = 300_000;
 const RETRY_FIRST_MS = 1000;
 const RETRY_LAST_MS = 10_000;
 
@@ -58,22 +60,36 @@ export const door = new EventTarget();
  * @returns {Promise<any>}
  */
 async function call(path, options) {
-  let response;
+  let response, body;
   try {
     // A picture may take long on its way; a question does not.
     response = await fetch(path, options ?? { signal: AbortSignal.timeout(PATIENCE_MS) });
+    if (response.ok && response.headers.get("Content-Type") === "image/png") return await response.blob();
+    body = await response.text();
   } catch {
     throw new ApiError("The service does not answer.", 0);
   }
   if (response.status === 204) return null;
-  if (response.ok && response.headers.get("Content-Type") === "image/png") return response.blob();
-  const body = await response.json().catch(() => null);
+  body = parsed(body);
+  if (response.ok && body === null) throw new ApiError("Something else answers in place of the service.", 0);
   if (response.ok || (path === "/health" && body?.status)) return body;
   if (response.status === 401 && path !== "/session") door.dispatchEvent(new Event("needed"));
   const error = body?.error;
   const message = typeof error === "string" ? error : error?.message;
   const said = message ?? `The service answered with an error (${response.status}).`;
   throw new ApiError(said, response.status, error?.param ?? "");
+}
+
+/**
+ * @param {string} text
+ * @returns {any} null where it is no JSON
+ */
+function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
 }
 
 /** @param {unknown} body */
@@ -109,7 +125,10 @@ export function list(query) {
  */
 export const video = (id) => call(address(id));
 
-/** Keys of requests whose answer has not come: what was asked for, to its key. @type {Map<string, string>} */
+/**
+ * Keys of requests whose answer has not come: what was asked for, to its key and when it was made.
+ * @type {Map<string, {key: string, at: number}>}
+ */
 const unanswered = new Map();
 
 /**
@@ -122,15 +141,19 @@ const unanswered = new Map();
  */
 async function begin(path, wanted, options) {
   const request = `${path} ${wanted}`;
-  const key = unanswered.get(request) ?? crypto.getRandomValues(new Uint32Array(4)).join("-");
-  unanswered.set(request, key);
+  const before = unanswered.get(request);
+  const isRepeat = before && performance.now() - before.at < REPEAT_MS;
+  const key = isRepeat ? before.key : crypto.getRandomValues(new Uint32Array(4)).join("-");
+  unanswered.set(request, { key, at: performance.now() });
   const headers = { ...options.headers, "Idempotency-Key": key };
   try {
     const made = await call(path, { ...options, method: "POST", headers });
     unanswered.delete(request);
     return made;
   } catch (error) {
-    if (!(error instanceof ApiError && error.status === 0)) unanswered.delete(request);
+    // What a proxy says for the service, which may have taken it, is no answer.
+    const isAnswer = error instanceof ApiError && error.status >= 400 && error.status < 500;
+    if (isAnswer) unanswered.delete(request);
     throw error;
   }
 }
@@ -210,7 +233,7 @@ export const contentUrl = (id, variant) => `${address(id)}/content?variant=${var
  * @returns {Promise<File>}
  */
 export async function picture(id) {
-  return new File([await call(contentUrl(id, "picture"))], "picture.png", { type: "image/png" });
+  return new File([await call(contentUrl(id, "picture"), {})], "picture.png", { type: "image/png" });
 }
 
 /**

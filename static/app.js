@@ -48,7 +48,7 @@ sheet.addEventListener("settings", async (/** @type {CustomEvent} */ event) => {
   composer.focusPrompt();
 });
 sheet.addEventListener("compare", (/** @type {CustomEvent} */ event) => {
-  location.hash = "#/";
+  if (!wall.choosing) location.hash = "#/";
   wall.dispatchEvent(new CustomEvent("pair", { detail: event.detail }));
 });
 addEventListener("hashchange", () => composer.unfold(false));

@@ -26,12 +26,16 @@ export function remove(video) {
 /** @param {Video} video */
 export async function pin(video) {
   const pinned = !video.pinned;
-  videos.put({ ...video, pinned });
+  const show = (/** @type {boolean} */ now) => {
+    const known = videos.get(video.id);
+    if (known) videos.put({ ...known, pinned: now });
+  };
+  show(pinned);
   try {
     await api.pin(video.id, pinned);
     announce(pinned ? "Pinned." : "No longer pinned.");
   } catch (error) {
-    videos.put({ ...video, pinned: !pinned });
+    show(!pinned);
     complain(error);
   }
 }
@@ -41,6 +45,7 @@ export async function pin(video) {
  * @param {Video} video
  */
 export function cancel(video) {
+  if (videos.isEnding(video.id)) return;
   const { undo, settle } = videos.cancelSoon(video.id, complain);
   if (video.started_at === null || Date.now() / 1000 - video.started_at < WORTH_ASKING_S) {
     settle();
@@ -81,19 +86,25 @@ export async function pictureOf(video) {
   throw new Error("The picture it began with is not kept. “Use settings” fills in the rest; add the picture there.");
 }
 
+/** Whether the question for consent stands there, unanswered. */
+let asking = false;
+
 /**
- * Whether whoever is there has agreed to lawful use; if not, ask for that.
- * @param {() => void} then what to do once that is given
+ * Whether whoever is there agrees to lawful use; who has not yet is asked.
+ * @returns {Promise<boolean>}
  */
-export function agreed(then) {
+export function agreed() {
   const consent = $(document, "consent-field");
-  if (consent.given) return true;
-  const act = () => {
-    consent.give();
-    then();
-  };
-  toast(consent.sentence, { label: "I agree", act });
-  return false;
+  if (consent.given || asking) return Promise.resolve(consent.given);
+  asking = true;
+  return new Promise((answer) => {
+    const settle = (/** @type {boolean} */ given) => {
+      asking = false;
+      if (given) consent.give();
+      answer(given);
+    };
+    toast(consent.sentence, { label: "I agree", act: () => settle(true), lapse: () => settle(false) });
+  });
 }
 
 /**
@@ -102,7 +113,7 @@ export function agreed(then) {
  * @returns {Promise<Video | null>} null when it has not begun
  */
 async function begin(request) {
-  if (!agreed(() => begin(request))) return null;
+  if (!(await agreed())) return null;
   try {
     const made = await videos.ask(request);
     announce("Started.");

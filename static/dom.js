@@ -82,6 +82,15 @@ export function keep(key, value) {
   }
 }
 
+/** Forget all that this browser has kept. */
+export function forget() {
+  try {
+    for (const key of Object.keys(localStorage)) if (key.startsWith("studio.")) localStorage.removeItem(key);
+  } catch {
+    // What is forbidden holds nothing.
+  }
+}
+
 /**
  * @param {string} title
  * @param {...(Node | string)} children

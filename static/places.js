@@ -4,9 +4,11 @@ import * as api from "./api.js";
 import { complain } from "./deeds.js";
 import { $ } from "./dom.js";
 import { closeSheet, openPair, openVideo } from "./sheet.js";
+import { toast } from "./toasts.js";
 
 /** What is fetched when it is opened, or when there is nothing else to do. */
 const LATER = ["video-detail", "compare-view", "draft-board", "system-view"];
+const FEWEST_KEPT = 50;
 const sheet = $(document, "#sheet");
 const wall = $(document, "video-wall");
 /** @type {Record<string, HTMLElement>} */
@@ -41,14 +43,30 @@ export async function go() {
     const gone = error instanceof api.ApiError && error.status === 404;
     missing = !gone;
     shown = "";
-    complain(error);
+    if (gone) complain(error);
+    else sayMissing(error);
     if (gone) location.replace(under);
   }
 }
 
-/** Try again what could not be shown: the service is back. */
+/** @param {unknown} error */
+function sayMissing(error) {
+  if (!(error instanceof api.ApiError))
+    toast("A part of this page did not come.", { label: "Reload the page", act: () => location.reload() });
+  else if (error.status !== 401) toast(error.message, { label: "Try again", act: go });
+}
+
+/** Show what the address names, and ask again for all of it. */
+export function goAnew() {
+  shown = "";
+  return go();
+}
+
+/** Try again what could not be shown, in part or at all: the service is back. */
 export function goOn() {
-  if (missing) go();
+  if (missing) return goAnew();
+  shown = "";
+  return showPlace();
 }
 
 /** Fetch what is opened later, so that it opens at once, and also while the service is away. */
@@ -58,7 +76,7 @@ export function fetchLater() {
 
 async function showPlace() {
   const [view = "", which = ""] = under.replace(/^#\/?/, "").split("/");
-  const name = view in places ? view : "wall";
+  const name = Object.hasOwn(places, view) ? view : "wall";
   for (const link of document.querySelectorAll("nav [data-view]")) {
     if (/** @type {HTMLElement} */ (link).dataset.view === name) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
@@ -83,7 +101,8 @@ function countSteps(isSheet) {
 
 // Closing goes back to where one was, so that the back button does not open it again.
 sheet.addEventListener("left", () => {
-  if (depth) history.go(-depth);
+  // A browser that keeps no more entries drops the oldest, among which that place may be.
+  if (depth && history.length < FEWEST_KEPT) history.go(-depth);
   else location.replace(under);
 });
 sheet.addEventListener("orphaned", () => wall.focus());

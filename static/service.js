@@ -4,7 +4,7 @@ import * as api from "./api.js";
 import { complain } from "./deeds.js";
 import { $, setText } from "./dom.js";
 import { learn } from "./models.js";
-import { fetchLater, go, goOn } from "./places.js";
+import { fetchLater, goAnew, goOn } from "./places.js";
 import { videos } from "./store.js";
 import { askForKey } from "./elements/dialogs.js";
 
@@ -23,7 +23,9 @@ let shut = false;
 let healthTimer = 0;
 let soon = 0;
 let states = "";
-/** Lets another hidden tab be the one that listens. @type {(() => void) | null} */
+/** The wait to be the hidden tab that listens. @type {AbortController | null} */
+let waiting = null;
+/** Ends being that one. @type {(() => void) | null} */
 let handOver = null;
 
 /** Begin, or begin again when there is a key. */
@@ -31,7 +33,7 @@ export async function begin() {
   states = "";
   shut = false;
   look();
-  go();
+  goAnew();
   // The stream goes on from where the wall ends: opened beside it, it could miss what happens
   // between the two. Without a wall everything is made good when the stream is there.
   const upTo = await wall.reload();
@@ -45,14 +47,16 @@ export async function begin() {
 
 async function look() {
   clearTimeout(healthTimer);
+  if (document.hidden) return; // it is looked at again when it is seen
   let message = "";
   try {
     const health = await api.health();
     if (health.status !== "healthy") message = `${health.message}.`;
     composer.setQueue(health.jobs_queued + health.jobs_running);
     const now = JSON.stringify(health.models);
-    if (now !== states) await learnModels();
+    if (now !== states && !shut) await learnModels();
     states = now;
+    fetchInAWhile();
   } catch (error) {
     const refused = error instanceof api.ApiError && error.status === 401;
     if (!refused) message = "The service does not answer. This page goes on by itself when it is back.";
@@ -82,7 +86,16 @@ function lookSoon() {
   soon = window.setTimeout(look, SOON_MS);
 }
 
+let fetching = false;
+/** Not before the service answers: some browsers keep in mind that a module did not come. */
+function fetchInAWhile() {
+  if (!fetching) setTimeout(fetchLater, LATER_MS);
+  fetching = true;
+}
+
 api.door.addEventListener("needed", () => {
+  // Whoever closed the dialog is not asked again by what the page does of itself.
+  if (shut) return;
   shut = true;
   feed.close();
   note("This service needs an API key.");
@@ -97,7 +110,7 @@ async function catchUp() {
   try {
     await wall.catchUp();
     for (const { id } of videos.unfinished) await refresh(id);
-    goOn();
+    await goOn();
   } catch (error) {
     complain(error);
   }
@@ -135,27 +148,40 @@ videos.addEventListener("change", (event) => {
  * only while there is something to wait for.
  */
 function tend() {
-  if (!document.hidden || !videos.unfinished.length) {
+  const waits = videos.unfinished.length > 0;
+  if (!document.hidden || !waits) {
+    waiting?.abort();
     handOver?.();
-    handOver = null;
+    waiting = handOver = null;
   }
-  if (!document.hidden) {
-    if (shut || !feed.closed) return;
-    feed.open();
-    catchUp();
-  } else if (!videos.unfinished.length) feed.close();
-  else if (!handOver) listenAlone();
+  if (!document.hidden) listen();
+  else if (!waits) feed.close();
+  else if (!navigator.locks) listen(); // they are there over HTTPS and at localhost only
+  else if (!waiting) listenAlone();
+  else if (!handOver) feed.close();
+}
+
+function listen() {
+  if (shut || !feed.closed) return;
+  feed.open();
+  catchUp();
 }
 
 function listenAlone() {
-  // Only over HTTPS and at localhost; without it each tab listens.
-  navigator.locks?.request(LISTENER, { ifAvailable: true }, (lock) => {
-    if (lock) return new Promise((done) => (handOver = () => done(null)));
-    if (document.hidden) feed.close();
-    return null;
-  });
+  waiting = new AbortController();
+  const { signal } = waiting;
+  feed.close();
+  const myTurn = () => {
+    if (signal.aborted) return undefined;
+    listen();
+    return new Promise((done) => (handOver = () => done(null)));
+  };
+  // It is called off when somebody sees the tab again.
+  navigator.locks.request(LISTENER, { signal }, myTurn).catch(() => {});
 }
 
 addEventListener("pagehide", () => videos.flush());
-document.addEventListener("visibilitychange", tend);
-setTimeout(fetchLater, LATER_MS);
+document.addEventListener("visibilitychange", () => {
+  tend();
+  look();
+});

@@ -19,9 +19,9 @@ class VideoStore extends EventTarget {
   #dropped = new Map();
   /** @type {Map<string, Preview>} the newest of each video that runs */
   #previews = new Map();
-  /** @type {Map<string, () => void>} deletions that can still be taken back */
+  /** @type {Map<string, () => Promise<void>>} deletions that can still be taken back */
   #leaving = new Map();
-  /** @type {Map<string, () => void>} cancellations that can still be taken back */
+  /** @type {Map<string, () => Promise<void>>} cancellations that can still be taken back */
   #ending = new Map();
 
   /**
@@ -97,7 +97,7 @@ class VideoStore extends EventTarget {
   deleteSoon(id, failed) {
     this.#leaving.set(id, () => this.#delete(id, failed));
     this.#tellGone(id);
-    return { settle: () => this.#settle(this.#leaving, id), undo: () => this.#bringBack(id) };
+    return { settle: () => this.#leaving.get(id)?.(), undo: () => this.#bringBack(id) };
   }
 
   /**
@@ -113,7 +113,7 @@ class VideoStore extends EventTarget {
     const cancel = () => this.ask(() => api.cancel(id)).then(undo, (error) => (undo(), failed(error)));
     this.#ending.set(id, cancel);
     this.#tellChange(id);
-    return { settle: () => this.#settle(this.#ending, id), undo };
+    return { settle: () => this.#ending.get(id)?.(), undo };
   }
 
   /** Whether a video is about to be cancelled. @param {string} id */
@@ -123,17 +123,8 @@ class VideoStore extends EventTarget {
 
   /** Do whatever could still be taken back: the page is being left. */
   flush() {
-    for (const pending of [this.#leaving, this.#ending]) {
-      for (const id of [...pending.keys()]) this.#settle(pending, id);
-    }
-  }
-
-  /**
-   * @param {Map<string, () => void>} pending
-   * @param {string} id
-   */
-  #settle(pending, id) {
-    pending.get(id)?.();
+    const all = [this.#leaving, this.#ending].flatMap((pending) => [...pending.values()]);
+    return Promise.all(all.map((settle) => settle()));
   }
 
   /**

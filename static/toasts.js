@@ -13,8 +13,10 @@ export function toast(sentence, way = null) {
   let timer = 0;
   const close = (/** @type {(() => void) | undefined} */ then) => {
     clearTimeout(timer);
+    const hadFocus = node.contains(document.activeElement);
     node.remove();
     then?.();
+    if (hadFocus) (document.querySelector("dialog[open] h2") ?? $(document, "video-wall")).focus();
   };
   const wait = () => {
     if (!node.isConnected) return;

@@ -102,9 +102,9 @@ class DraftBoard extends HTMLElement {
 
   /** What is shown while the service has not taken all four. */
   #rest() {
-    const ask = () => {
+    const ask = async () => {
       const set = this.#set;
-      if (!set || !agreed(ask)) return;
+      if (!set || !(await agreed())) return;
       askForRest(set);
       this.#refresh();
     };
@@ -120,11 +120,10 @@ class DraftBoard extends HTMLElement {
     const set = this.#set;
     const draft = set?.drafts.find((one) => one.seed === seed);
     if (!set || !draft || button.ariaDisabled === "true") return;
-    if (!agreed(() => this.#pick(button, seed))) return;
     // A button that is disabled loses the focus.
     button.ariaDisabled = "true";
     try {
-      await finish(set, draft);
+      if (await agreed()) await finish(set, draft);
     } catch (error) {
       complain(error);
     } finally {

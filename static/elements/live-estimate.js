@@ -2,7 +2,7 @@
 // and what would fit, where it does not.
 
 import * as api from "../api.js";
-import { announce, h } from "../dom.js";
+import { $, announce, h, setText } from "../dom.js";
 import { toForm } from "../recipe.js";
 import { inWords } from "../words.js";
 
@@ -19,6 +19,8 @@ class LiveEstimate extends HTMLElement {
   #timer = 0;
   #asked = "";
   #ahead = 0;
+  /** What is shown, but for its figures. */
+  #told = "";
 
   /**
    * @param {Recipe} recipe one that can be made, but for its prompt
@@ -38,6 +40,11 @@ class LiveEstimate extends HTMLElement {
   clear() {
     clearTimeout(this.#timer);
     this.#asked = "";
+    this.#empty();
+  }
+
+  #empty() {
+    this.#told = "";
     this.replaceChildren();
   }
 
@@ -53,7 +60,7 @@ class LiveEstimate extends HTMLElement {
       const estimate = await api.estimate(form);
       if (question === this.#asked) this.#show(estimate);
     } catch {
-      if (question === this.#asked) this.clear(); // the video itself will be refused with the reason
+      if (question === this.#asked) this.#empty(); // the video itself will be refused with the reason
     }
   }
 
@@ -61,13 +68,26 @@ class LiveEstimate extends HTMLElement {
   #show(estimate) {
     if (estimate.seconds_until_start) this.#timer = window.setTimeout(() => (this.#asked = ""), FRESH_MS);
     const facts = [begins(estimate, this.#ahead), ...costs(estimate)].join(" · ");
-    if (estimate.fits !== false) return this.replaceChildren(h("p", { class: "hint" }, facts));
-    const message = estimate.nearest?.message ?? "It does not fit.";
-    announce(`${costs(estimate).join(", ")}. ${message}`);
+    if (estimate.fits !== false) return this.#tell("hint", facts, "", null);
+    this.#tell("error", costs(estimate).join(" · "), estimate.nearest?.message ?? "It does not fit.", estimate.nearest);
+  }
+
+  /**
+   * What is said already stays, with the focus on its buttons, and is not read out again.
+   * @param {string} kind
+   * @param {string} facts
+   * @param {string} message
+   * @param {api.Estimate["nearest"]} nearest
+   */
+  #tell(kind, facts, message, nearest) {
+    const told = JSON.stringify([kind, message, nearest]);
+    if (told === this.#told) return setText($(this, "p"), facts);
+    this.#told = told;
+    if (message) announce(`${facts}. ${message}`);
     this.replaceChildren(
-      h("p", { class: "error" }, costs(estimate).join(" · ")),
-      h("p", { class: "hint" }, message),
-      h("div", { class: "buttons" }, ...this.#ways(estimate.nearest)),
+      h("p", { class: kind }, facts),
+      ...(message ? [h("p", { class: "hint" }, message)] : []),
+      ...(message ? [h("div", { class: "buttons" }, ...this.#ways(nearest))] : []),
     );
   }
 

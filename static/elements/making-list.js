@@ -22,7 +22,8 @@ export function showProgress(card, video, heardAt) {
   const ends = videos.isEnding(video.id);
   setText($(card, ".phase"), ends ? "About to be cancelled" : phase(video));
   setText($(card, ".outlook"), outlook(video, heardAt));
-  $(card, ".cancel").disabled = ends;
+  // A button that is disabled loses the focus.
+  $(card, ".cancel").ariaDisabled = String(ends);
   card.classList.toggle("stalled", video.stalled === true);
   const bar = $(card, "progress");
   bar.value = video.progress;
@@ -74,8 +75,13 @@ class MakingList {
 
   /** @param {string} id */
   #drop(id) {
-    this.#cards.get(id)?.card.remove();
-    if (this.#cards.delete(id)) this.#arrange();
+    const card = this.#cards.get(id)?.card;
+    if (!card) return;
+    const hadFocus = card.contains(document.activeElement);
+    card.remove();
+    this.#cards.delete(id);
+    this.#arrange();
+    if (hadFocus) (this.section.querySelector("a") ?? $(document, "video-wall")).focus();
   }
 
   #arrange() {

@@ -57,7 +57,7 @@ class PictureField extends HTMLElement {
   }
 
   get filled() {
-    return this.#picture !== null;
+    return this.#picture !== null && !this.hidden;
   }
 
   /**
@@ -65,7 +65,7 @@ class PictureField extends HTMLElement {
    * @returns {Promise<Blob | null>}
    */
   async blob() {
-    return this.#picture ? fitted(this.#picture, this.#video, this.#position) : null;
+    return this.#picture && !this.hidden ? fitted(this.#picture, this.#video, this.#position) : null;
   }
 
   /**

@@ -2,7 +2,8 @@
 
 import * as api from "../api.js";
 import { complain } from "../deeds.js";
-import { $, arrange, h, section, setText } from "../dom.js";
+import { $, arrange, forget, h, section, setText } from "../dom.js";
+import { keepPicture } from "../kept-picture.js";
 import { videos } from "../store.js";
 import { inWords, phase } from "../words.js";
 
@@ -21,6 +22,7 @@ class SystemView extends HTMLElement {
   #asOf = 0;
 
   connectedCallback() {
+    document.addEventListener("visibilitychange", () => this.show());
     const where = "Ray's dashboard is open on the service's own machine only, and asks for the token that ";
     const token = h("p", { class: "hint" }, where, h("code", {}, "ray get-auth-token"), " prints there.");
     const forget = h("button", { type: "button", onclick: forgetKey }, "Forget the key");
@@ -45,7 +47,7 @@ class SystemView extends HTMLElement {
 
   async show() {
     clearTimeout(this.#timer);
-    if (this.hidden) return;
+    if (this.hidden || document.hidden) return;
     const turn = (this.#turn += 1);
     const all = Promise.all([api.systemInfo(), api.health(), api.models()]);
     const [answer] = await Promise.allSettled([all]);
@@ -213,9 +215,13 @@ function showEntry(place, video) {
   setText($(place, ".hint"), `${phase(video)}, ${video.progress} %`);
 }
 
+/** And what the browser keeps of whoever had it: the next one may be somebody else. */
 async function forgetKey() {
   try {
+    await videos.flush();
     await api.signOut();
+    await keepPicture(null);
+    forget();
     location.reload();
   } catch (error) {
     complain(error);

@@ -28,12 +28,14 @@ class VideoDetail extends HTMLElement {
   connectedCallback() {
     videos.addEventListener("change", this.#onChange);
     videos.addEventListener("preview", this.#onPreview);
+    videos.addEventListener("gone", this.#onGone);
     models.changes.addEventListener("change", this.#onModels);
   }
 
   disconnectedCallback() {
     videos.removeEventListener("change", this.#onChange);
     videos.removeEventListener("preview", this.#onPreview);
+    videos.removeEventListener("gone", this.#onGone);
     models.changes.removeEventListener("change", this.#onModels);
   }
 
@@ -59,6 +61,10 @@ class VideoDetail extends HTMLElement {
 
   #onPreview = (/** @type {Event} */ event) => {
     if (/** @type {CustomEvent} */ (event).detail === this.#id) this.#showPreview();
+  };
+
+  #onGone = (/** @type {Event} */ event) => {
+    if (/** @type {CustomEvent} */ (event).detail === this.#id) this.closest("dialog")?.close();
   };
 
   #onModels = () => {
@@ -133,7 +139,6 @@ class VideoDetail extends HTMLElement {
       "Download",
     );
     const remove = button("trash", "Delete", () => {
-      this.closest("dialog")?.close();
       deeds.remove(videos.get(video.id) ?? video);
     });
     const compare = button("compare", "Compare", () => this.#tell("compare", video.id));
@@ -191,9 +196,14 @@ class VideoDetail extends HTMLElement {
    * @param {Video} video
    */
   async #fill(video) {
-    const picture = await deeds.pictureOf(video).catch(() => null);
-    if (video.has_image && !picture) toast("The picture it began with is not kept: choose it again.");
-    this.#tell("settings", { recipe: recipeOf(video), picture: picture ?? undefined });
+    const isKept = video.has_image && video.status === "completed";
+    if (video.has_image && !isKept) toast("The picture it began with is not kept: choose it again.");
+    try {
+      const picture = isKept ? await deeds.pictureOf(video) : undefined;
+      this.#tell("settings", { recipe: recipeOf(video), picture });
+    } catch (error) {
+      deeds.complain(error);
+    }
   }
 
   /**

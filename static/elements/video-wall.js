@@ -31,6 +31,8 @@ class VideoWall extends HTMLElement {
   #highest = 0;
   #turn = 0;
   #loading = false;
+  /** Whether what is shown is not what was asked for: that did not come. */
+  #stale = false;
   /** @type {string} the first of a pair to compare */
   #first = "";
   /** @type {TileKeys | null} */
@@ -108,6 +110,8 @@ class VideoWall extends HTMLElement {
    */
   async #load(fresh = false) {
     if (this.#loading || !this.#hasMore) return "";
+    if (this.#stale && !fresh) return this.reload();
+    this.#stale = false;
     const turn = this.#turn;
     let upTo = "";
     this.#loading = true;
@@ -130,6 +134,7 @@ class VideoWall extends HTMLElement {
       if (fresh && this.#filtered)
         announce(`${this.#tiles.size}${page.has_more ? " or more" : ""} videos found.`);
     } catch (error) {
+      this.#stale = fresh && turn === this.#turn;
       if (!(error instanceof api.ApiError && [0, 401].includes(error.status))) complain(error);
     } finally {
       if (turn === this.#turn) this.#loading = false;
@@ -143,7 +148,7 @@ class VideoWall extends HTMLElement {
 
   /** Take in what is new, when the news did not come through; what is there stays where it is. */
   async catchUp() {
-    if (!this.#tiles.size) return this.reload();
+    if (!this.#tiles.size || this.#stale) return this.reload();
     const asOf = performance.now();
     for (const video of (await api.list({ ...this.#query, limit: PAGE })).data) videos.put(video, asOf);
   }
@@ -259,6 +264,11 @@ class VideoWall extends HTMLElement {
     if (!this.#first || !tile) return;
     event.preventDefault();
     this.#pair(/** @type {HTMLElement} */ (tile).dataset.id ?? "");
+  }
+
+  /** Whether a second video is looked for, to compare with. */
+  get choosing() {
+    return this.#first !== "";
   }
 
   /** Give the focus to where one was on the wall. */

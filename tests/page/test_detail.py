@@ -258,8 +258,13 @@ def test_a_model_of_text_is_not_continued_with_its_own_numbers(studio: Studio) -
 
 def test_where_no_model_takes_a_picture_none_is_offered(studio: Studio) -> None:
     """Nor taken from the clipboard, where it could not be removed again."""
-    studio.jobs.cards.pop()
     page = opened(studio, studio.add("a blue square"))
+    page.keyboard.press("Escape")
+    choose(page, picture())
+    expect(page.locator(".chosen")).to_be_visible()
+    page.goto("about:blank")
+    studio.jobs.cards.pop()
+    page = opened(studio, studio.jobs.last.id)
     expect(page.get_by_role("button", name="Another seed")).to_be_visible()
     expect(page.get_by_role("button", name="Continue it")).to_be_hidden()
     page.keyboard.press("Escape")

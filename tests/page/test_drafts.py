@@ -89,7 +89,7 @@ def test_the_picture_of_the_drafts_is_that_of_the_finished_one(studio: Studio) -
         studio.jobs.finish(job_id)
     page.reload()
     page.get_by_role("button", name="Make in full").first.click()
-    expect(page.locator(".board li").first).to_contain_text("In full")
+    expect(page.locator(".board li").first.get_by_role("link", name="In full:")).to_be_visible()
     first, last = studio.jobs.images[0], studio.jobs.images[-1]
     assert first is not None
     assert last is not None

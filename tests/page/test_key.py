@@ -52,9 +52,13 @@ def test_a_key_is_asked_for_once(guarded: Studio) -> None:
     expect(guarded.tiles).to_have_count(1)
     guarded.open()
     expect(guarded.tiles).to_have_count(1)
+    guarded.tiles.locator("a").focus()
+    page.keyboard.press("Delete")
     page.goto(guarded.url + "/#/system")
     page.get_by_role("button", name="Forget the key").click()
     expect(page.get_by_label("API key")).to_be_visible()
+    expect(page.locator("#prompt")).to_have_value("")
+    assert not guarded.jobs.jobs
 
 
 def test_an_address_leads_on_once_the_key_is_there(guarded: Studio) -> None:
@@ -85,6 +89,8 @@ def test_a_session_that_ends_in_the_middle_is_begun_again(guarded: Studio) -> No
     expect(page.get_by_label("API key")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.locator("#status")).to_have_text("This service needs an API key.")
+    page.wait_for_timeout(5500)  # the page has looked after the service meanwhile
+    expect(page.get_by_label("API key")).to_have_count(0)
     guarded.jobs.finish(guarded.jobs.last.id)
     page.get_by_role("button", name="Enter the key").click()
     enter(guarded)

@@ -264,21 +264,26 @@ def test_a_lost_answer_makes_no_second_video(studio: Studio) -> None:
 
     def lose_the_answer(route: Route) -> None:
         route.fetch()
-        route.abort()
+        if len(studio.jobs.submissions) == 1:
+            route.abort()
+        else:
+            route.fulfill(status=502, body="Bad gateway")
 
-    page.route("**/v1/videos", lose_the_answer, times=1)
+    page.route("**/v1/videos", lose_the_answer, times=2)
     press(page)
     expect(page.locator("#form-error")).to_have_text("The service does not answer.")
+    press(page)
+    expect(page.locator("#form-error")).to_have_text("The service answered with an error (502).")
     press(page)
     expect(page.locator("#form-error")).to_be_empty()
     expect(studio.making).to_have_count(1)
     keys = {submission.idempotency_key for submission in studio.jobs.submissions}
-    assert len(studio.jobs.submissions) == 2
+    assert len(studio.jobs.submissions) == 3
     assert len(keys) == 1
     press(page)
     expect(page.locator("#announcer")).to_have_text("Started.")
     assert len({submission.idempotency_key for submission in studio.jobs.submissions}) == 2
-    studio.forgive("ERR_FAILED")
+    studio.forgive("ERR_FAILED|502")
 
 
 def test_a_line_break_counts_as_the_service_counts_it(studio: Studio) -> None:

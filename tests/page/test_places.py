@@ -110,25 +110,69 @@ def test_a_message_outlives_the_dialog_that_it_was_shown_over(studio: Studio) ->
     studio.forgive("ERR_FAILED")
 
 
+HIDE = (
+    "(hidden) => { Object.defineProperty(document, 'hidden', { value: hidden, configurable:"
+    " true }); document.dispatchEvent(new Event('visibilitychange')); }"
+)
+
+
 def test_hidden_tabs_share_one_stream(studio: Studio) -> None:
-    """The second gives its own back though it waits for something; seen again, it catches up."""
-    hide = (
-        "(hidden) => { Object.defineProperty(document, 'hidden', { value: hidden, configurable:"
-        " true }); document.dispatchEvent(new Event('visibilitychange')); }"
-    )
+    """The second gives its own back though it waits for something; seen again, it catches up, and
+    when the first is closed it is the one that listens."""
     studio.open()
-    job_id = studio.make()
-    other = studio.context.new_page()
-    other.goto(studio.url)
-    expect(other.locator(".making li")).to_have_count(1)
-    studio.page.evaluate(hide, True)
-    other.evaluate(hide, True)
-    other.wait_for_timeout(300)
-    studio.jobs.finish(job_id)
+    first, second = studio.make("a ball"), studio.make("a square")
+    tabs = [studio.context.new_page() for _ in range(2)]
+    for tab in (studio.page, *tabs):
+        tab.goto(studio.url)
+        expect(tab.locator(".making li")).to_have_count(2)
+        tab.evaluate(HIDE, True)
+    studio.page.wait_for_timeout(300)
+    studio.jobs.finish(first)
     expect(studio.tiles).to_have_count(1)
-    expect(other.locator(".tile")).to_have_count(0)
-    other.evaluate(hide, False)
-    expect(other.locator(".tile")).to_have_count(1)
+    for tab in tabs:
+        expect(tab.locator(".tile")).to_have_count(0)
+    tabs[0].evaluate(HIDE, False)
+    expect(tabs[0].locator(".tile")).to_have_count(1)
+    studio.page.close()
+    studio.jobs.finish(second)
+    expect(tabs[1].locator(".tile")).to_have_count(2)
+
+
+def test_a_tab_that_is_hidden_while_it_sends_hears_of_the_end(studio: Studio) -> None:
+    """It waited for nothing when it was hidden, and waits for something now."""
+    page, held = studio.open(), list[Route]()
+    studio.fill()
+    page.route("**/v1/videos", lambda route: held.append(route))
+    page.get_by_role("button", name="Make video").click()
+    expect(page.get_by_role("button", name="Sending")).to_be_visible()
+    page.evaluate(HIDE, True)
+    held[0].continue_()
+    expect(studio.making).to_have_count(1)
+    studio.jobs.finish(studio.jobs.last.id)
+    expect(page).to_have_title("Done (1) – Video studio")
+
+
+def test_a_video_that_others_delete_is_closed(studio: Studio) -> None:
+    """It is not there any more, and pinning it does not bring it back."""
+    job_id = studio.add("a red ball")
+    page = studio.open(f"/#/videos/{job_id}")
+    expect(page.locator("#sheet-title")).to_have_text("a red ball")
+    page.evaluate(f"fetch('/v1/videos/{job_id}', {{ method: 'DELETE' }})")
+    expect(studio.sheet).to_be_hidden()
+    expect(studio.tiles).to_have_count(0)
+
+
+def test_an_answer_of_something_else_is_told_as_such(studio: Studio) -> None:
+    """A proxy's page is not taken for a list."""
+    page = studio.page
+    page.route("**/v1/videos?*", lambda route: route.fulfill(body="<html>Log in</html>"))
+    page.goto(studio.url)
+    page.get_by_label("Search the prompts").fill("ball")
+    page.wait_for_timeout(400)
+    page.unroute_all()
+    studio.add("a red ball")
+    studio.add("a square")
+    expect(studio.tiles.locator(".text")).to_have_text(["a red ball"])
 
 
 def test_a_late_answer_undoes_no_newer_news(studio: Studio) -> None:

@@ -55,6 +55,6 @@ def test_a_draft_is_made_in_full_whatever_the_composer_said(studio: Studio) -> N
     assert asked == {("draft", None)}
     studio.jobs.finish(next(iter(studio.jobs.jobs)))
     page.locator(".board li").first.get_by_role("button", name="Make in full").click()
-    expect(page.locator(".board li").first).to_contain_text("In full")
+    expect(page.locator(".board li").first.get_by_role("link", name="In full:")).to_be_visible()
     last = studio.jobs.requests[-1]
     assert (last.quality, last.num_inference_steps) == ("exact", 40)

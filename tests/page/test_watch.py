@@ -255,6 +255,7 @@ def test_much_work_is_not_thrown_away_by_one_press(studio: Studio) -> None:
     cancel = studio.making.get_by_role("button", name="Cancel")
     cancel.click()
     expect(studio.making.locator(".phase")).to_have_text("About to be cancelled")
+    expect(cancel).to_be_focused()
     page.get_by_role("button", name="Undo").click()
     expect(studio.making.locator(".phase")).to_have_text("Drawing")
     page.clock.fast_forward(12_000)
