@@ -93,6 +93,7 @@ def test_a_message_outlives_the_dialog_that_it_was_shown_over(studio: Studio) ->
         studio.add(f"ball {number}")
     page = studio.open(f"/#/videos/{studio.jobs.last.id}")
     expect(studio.tiles).to_have_count(2)
+    expect(page.locator("#sheet-title")).to_have_text("ball 1")
     assert page.locator("#announcer").evaluate("node => node.closest('dialog')?.id") == "sheet"
     page.route("**/pin", lambda route: route.abort())
     page.get_by_role("button", name="Pin").last.click()
