@@ -8,7 +8,6 @@ import { toast } from "./toasts.js";
 
 /** What is fetched when it is opened, or when there is nothing else to do. */
 const LATER = ["video-detail", "compare-view", "draft-board", "system-view"];
-const FEWEST_KEPT = 50;
 const sheet = $(document, "#sheet");
 const wall = $(document, "video-wall");
 /** @type {Record<string, HTMLElement>} */
@@ -17,11 +16,6 @@ const places = { wall, drafts: $(document, "draft-board"), system: $(document, "
 let under = "#/";
 /** The address of the place that is shown. */
 let shown = "";
-/**
- * How many steps back that place is; null where one came in by the address of a sheet.
- * @type {number | null}
- */
-let depth = null;
 /** Whether the service was away, or wanted a key, when it was asked for what the address names. */
 let missing = false;
 
@@ -31,7 +25,6 @@ export async function go() {
   const [view = "", first = "", second = ""] = here.replace(/^#\/?/, "").split("/");
   const isSheet = (view === "videos" && first !== "") || (view === "compare" && second !== "");
   if (!isSheet) under = here;
-  countSteps(isSheet);
   missing = false;
   try {
     await showPlace();
@@ -89,21 +82,7 @@ async function showPlace() {
   if (name === "system") await import("./elements/system-view.js").then(() => place.show());
 }
 
-/** @param {boolean} isSheet */
-function countSteps(isSheet) {
-  // An entry that one comes back to knows its number already.
-  if (history.state?.depth === undefined) {
-    const next = depth === null ? null : depth + 1;
-    history.replaceState({ depth: isSheet ? next : 0 }, "");
-  }
-  depth = history.state.depth;
-}
-
-// Closing goes back to where one was, so that the back button does not open it again.
-sheet.addEventListener("left", () => {
-  // A browser that keeps no more entries drops the oldest, among which that place may be.
-  if (depth && history.length < FEWEST_KEPT) history.go(-depth);
-  else location.replace(under);
-});
+// The entry of what is closed becomes that of the place under it: the back button does not open it again.
+sheet.addEventListener("left", () => location.replace(under));
 sheet.addEventListener("orphaned", () => wall.focus());
 addEventListener("hashchange", go);

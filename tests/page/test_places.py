@@ -24,7 +24,7 @@ def test_closing_leads_back_to_where_one_was(studio: Studio) -> None:
     expect(board).to_be_visible()
     expect(board.locator("li .well").first).to_be_focused()
     page.go_back()
-    expect(page).to_have_url(studio.url + "/")
+    expect(page).to_have_url(drafts)
     expect(studio.sheet).to_be_hidden()
 
 

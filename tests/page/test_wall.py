@@ -115,7 +115,7 @@ def test_the_wall_is_walked_with_the_arrows(studio: Studio) -> None:
     expect(studio.sheet).to_be_visible()
     page.keyboard.press("Escape")
     expect(links.nth(1)).to_be_focused()
-    expect(page).to_have_url(studio.url + "/")
+    expect(page).to_have_url(studio.url + "/#/")
 
 
 def test_a_deleted_video_can_be_brought_back(studio: Studio) -> None:
