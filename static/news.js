@@ -3,7 +3,7 @@
 import { $, keep, kept } from "./dom.js";
 import { videos } from "./store.js";
 import { toast } from "./toasts.js";
-import { failure } from "./words.js";
+import { failure, shortened } from "./words.js";
 
 /** @typedef {import("./api.js").Video} Video */
 
@@ -26,8 +26,7 @@ const wanted = () => kept(STORE) === true && window.Notification?.permission ===
 function place() {
   const [view = "", id = ""] = location.hash.replace(/^#\/?/, "").split("/");
   if (view !== "videos") return VIEWS.get(view) ?? "";
-  const letters = [...(videos.get(id)?.prompt ?? "")];
-  return letters.slice(0, LETTERS).join("") + (letters.length > LETTERS ? "…" : "");
+  return shortened(videos.get(id)?.prompt ?? "", LETTERS);
 }
 
 /** What has ended meanwhile, or how far the video in the making is; "" for neither. */

@@ -33,12 +33,11 @@ export async function go() {
     else await openPair(first, second);
   } catch (error) {
     if ((location.hash || "#/") !== here) return;
-    const gone = error instanceof api.ApiError && error.status === 404;
-    missing = !gone;
     shown = "";
-    if (gone) complain(error);
-    else sayMissing(error);
-    if (gone) location.replace(under);
+    missing = !(error instanceof api.ApiError && error.status === 404);
+    if (missing) return sayMissing(error);
+    complain(error);
+    location.replace(under);
   }
 }
 

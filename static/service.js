@@ -62,14 +62,15 @@ async function look() {
     if (!refused) message = "The service does not answer. This page goes on by itself when it is back.";
   }
   if (!message && away) message = "No live news from the service. This page tries again by itself.";
-  note(shut ? "This service needs an API key." : message);
+  note(message);
   healthTimer = window.setTimeout(look, away ? AWAY_MS : HEALTH_MS);
 }
 
-/** @param {string} message */
+/** Without a key nothing else matters. @param {string} message */
 function note(message) {
-  setText($(document, "#status"), message);
-  $(document, "#note").hidden = message === "";
+  const told = shut ? "This service needs an API key." : message;
+  setText($(document, "#status"), told);
+  $(document, "#note").hidden = told === "";
   $(document, "#enter-key").hidden = !shut;
 }
 
@@ -98,7 +99,7 @@ api.door.addEventListener("needed", () => {
   if (shut) return;
   shut = true;
   feed.close();
-  note("This service needs an API key.");
+  note("");
   askForKey(begin);
 });
 $(document, "#enter-key").addEventListener("click", () => askForKey(begin));

@@ -58,6 +58,9 @@ export function meaning(models, quality) {
   return [...told].map(([id, sentence]) => `${id}: ${sentence}`).join(" ");
 }
 
+/** Whether a model in this state takes videos now. @param {string} state */
+export const isAble = (state) => state === "ready" || state === "unloaded";
+
 /**
  * Why `model` cannot make this, or "". What is wrong for every model is not looked at.
  * @param {Model} model

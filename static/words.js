@@ -42,8 +42,15 @@ export function ago(unix) {
   });
 }
 
-/** The beginning of a text, for where it is only to be recognised. @param {string} text */
-export const shortened = (text) => (text.length > 80 ? `${text.slice(0, 80)} …` : text);
+/**
+ * The beginning of a text, for where it is only to be recognised.
+ * @param {string} text
+ * @param {number} most letters
+ */
+export function shortened(text, most) {
+  const letters = [...text];
+  return letters.length > most ? `${letters.slice(0, most).join("")}…` : text;
+}
 
 /** @param {Video} video */
 export function phase(video) {

@@ -4,6 +4,7 @@
 import * as api from "../api.js";
 import { $, announce, h, setText } from "../dom.js";
 import { toForm } from "../recipe.js";
+import { isAble } from "../settings.js";
 import { inWords } from "../words.js";
 
 /** @typedef {import("../recipe.js").Recipe} Recipe */
@@ -13,7 +14,6 @@ const PAUSE_MS = 400;
 const FRESH_MS = 5000;
 /** The words do not count, but the service wants some. */
 const SOME_PROMPT = "any scene";
-const ABLE = ["ready", "unloaded"];
 
 class LiveEstimate extends HTMLElement {
   #timer = 0;
@@ -69,7 +69,8 @@ class LiveEstimate extends HTMLElement {
     if (estimate.seconds_until_start) this.#timer = window.setTimeout(() => (this.#asked = ""), FRESH_MS);
     const facts = [begins(estimate, this.#ahead), ...costs(estimate)].join(" · ");
     if (estimate.fits !== false) return this.#tell("hint", facts, "", null);
-    this.#tell("error", costs(estimate).join(" · "), estimate.nearest?.message ?? "It does not fit.", estimate.nearest);
+    const message = estimate.nearest?.message ?? "It does not fit.";
+    this.#tell("error", costs(estimate).join(" · "), message, estimate.nearest);
   }
 
   /**
@@ -121,7 +122,7 @@ class LiveEstimate extends HTMLElement {
  * @param {number} ahead
  */
 function begins({ seconds_until_start: wait, models }, ahead) {
-  if (!models.some(({ state }) => ABLE.includes(state))) return "Begins when a model is ready";
+  if (!models.some(({ state }) => isAble(state))) return "Begins when a model is ready";
   if (wait === 0 || !ahead) return "Begins at once";
   if (wait !== null) return `Begins in about ${inWords(wait)}`;
   return ahead === 1 ? "One video is before yours" : `${ahead} videos are before yours`;

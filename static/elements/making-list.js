@@ -1,7 +1,7 @@
 // The videos in the making: a card each, kept up to date by the store.
 
 import { cancel } from "../deeds.js";
-import { $, fromTemplate, setText } from "../dom.js";
+import { $, arrange, fromTemplate, setText } from "../dom.js";
 import { showPreview } from "../preview.js";
 import { unfinished, videos } from "../store.js";
 import { outlook, phase } from "../words.js";
@@ -85,14 +85,9 @@ class MakingList {
   }
 
   #arrange() {
-    const list = $(this.section, "ul");
-    const order = videos.unfinished
-      .map((video) => this.#cards.get(video.id)?.card)
-      .filter((card) => card !== undefined);
-    // Only what is out of place is moved: moving takes the focus away.
-    order.forEach(
-      (card, index) => card !== list.children[index] && list.insertBefore(card, list.children[index] ?? null),
-    );
+    const ids = videos.unfinished.map(({ id }) => id).filter((id) => this.#cards.has(id));
+    const cardOf = (/** @type {string} */ id) => /** @type {any} */ (this.#cards.get(id)).card;
+    arrange($(this.section, "ul"), ids, cardOf);
     this.section.hidden = this.#cards.size === 0;
   }
 

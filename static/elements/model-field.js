@@ -1,6 +1,7 @@
 // The model: any, or one of them; each says what it can do, and what of the present request it cannot.
 
 import { $, arrange, h, setText } from "../dom.js";
+import { isAble } from "../settings.js";
 
 /** @typedef {import("../api.js").Model} Model */
 
@@ -49,7 +50,7 @@ class ModelField extends HTMLElement {
 function can(model) {
   const { limits } = model;
   const from = limits.accepts_image ? "Text or a picture" : "Text only";
-  const state = ["ready", "unloaded"].includes(model.state) ? "" : ` ${model.state}.`;
+  const state = isAble(model.state) ? "" : ` ${model.state}.`;
   const demo = model.bundled ? " Demo checkpoint." : "";
   return `${from}, up to ${limits.num_frames.maximum} frames.${demo}${state}`;
 }

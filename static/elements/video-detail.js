@@ -281,7 +281,7 @@ const begunWith = (video) =>
 /** @param {Video} video */
 function commands(video) {
   const element = h("recipe-commands");
-  queueMicrotask(() => element.show(video));
+  element.show(video);
   return element;
 }
 

@@ -19,6 +19,8 @@ const PAGE = 24;
 /** How far below the screen the end of the wall may be before more is fetched, in pixels. */
 const AHEAD = 600;
 const TYPING_MS = 250;
+/** How many letters of a prompt are read out. */
+const SPOKEN = 80;
 
 class VideoWall extends HTMLElement {
   /** @type {Map<string, HTMLElement>} */
@@ -243,7 +245,7 @@ class VideoWall extends HTMLElement {
 
   /** @param {Video} video */
   #tellEnd(video) {
-    const words = shortened(video.prompt);
+    const words = shortened(video.prompt, SPOKEN);
     announce(video.status === "completed" ? `Finished: ${words}` : `${failure(video)} ${words}`);
     this.dispatchEvent(new CustomEvent("ended", { detail: video }));
   }

@@ -22,6 +22,11 @@ CHROMIUM = shutil.which("chromium-headless-shell") or shutil.which("chromium")
 expect.set_options(timeout=20_000)
 # Debian's chromium asks Google's servers when it starts; without names it cannot.
 FLAGS = ["--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1 , EXCLUDE localhost"]
+# Pretends that nobody, or somebody, looks at the tab.
+HIDE_TAB = """(hidden) => {
+  Object.defineProperty(document, 'hidden', { configurable: true, value: hidden });
+  document.dispatchEvent(new Event('visibilitychange'));
+}"""
 
 
 @pytest.fixture(scope="package")

@@ -8,17 +8,13 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Locator, Route, expect
 
-from tests.page.conftest import Studio
+from tests.page.conftest import HIDE_TAB, Studio
 from tests.page.test_picture import choose, picture
 
 pytestmark = pytest.mark.system
 
 CLIPS = "[...document.querySelectorAll('.board video')]"
 PLAYING = f"() => {CLIPS}.filter((clip) => !clip.paused).length"
-HIDE_TAB = """(hidden) => {
-  Object.defineProperty(document, 'hidden', { configurable: true, value: hidden });
-  document.dispatchEvent(new Event('visibilitychange'));
-}"""
 FULL = "The queue is full."
 NO_STORAGE = "Storage.prototype.setItem = () => { throw new DOMException('It is full.'); }"
 

@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.page.conftest import Studio
+from tests.page.conftest import HIDE_TAB, Studio
 
 pytestmark = pytest.mark.system
 
@@ -11,13 +11,10 @@ NOTIFICATION = """window.Notification = class {
   static permission = 'granted';
   static async requestPermission() { return 'granted'; }
   constructor() { throw new TypeError('Illegal constructor.'); } };"""
-LOOK = """(away) => {
-  Object.defineProperty(document, 'hidden', { value: away, configurable: true });
-  document.dispatchEvent(new Event('visibilitychange')); }"""
 
 
 def look_away(page: Page, away: bool = True) -> None:
-    page.evaluate(LOOK, away)
+    page.evaluate(HIDE_TAB, away)
 
 
 def test_every_view_has_a_title(studio: Studio) -> None:

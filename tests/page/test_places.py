@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import Route, expect
 
-from tests.page.conftest import Studio
+from tests.page.conftest import HIDE_TAB, Studio
 
 pytestmark = pytest.mark.system
 
@@ -111,12 +111,6 @@ def test_a_message_outlives_the_dialog_that_it_was_shown_over(studio: Studio) ->
     studio.forgive("ERR_FAILED")
 
 
-HIDE = (
-    "(hidden) => { Object.defineProperty(document, 'hidden', { value: hidden, configurable:"
-    " true }); document.dispatchEvent(new Event('visibilitychange')); }"
-)
-
-
 def test_hidden_tabs_share_one_stream(studio: Studio) -> None:
     """The second gives its own back though it waits for something; seen again, it catches up, and
     when the first is closed it is the one that listens."""
@@ -126,13 +120,13 @@ def test_hidden_tabs_share_one_stream(studio: Studio) -> None:
     for tab in (studio.page, *tabs):
         tab.goto(studio.url)
         expect(tab.locator(".making li")).to_have_count(2)
-        tab.evaluate(HIDE, True)
+        tab.evaluate(HIDE_TAB, True)
     studio.page.wait_for_timeout(300)
     studio.jobs.finish(first)
     expect(studio.tiles).to_have_count(1)
     for tab in tabs:
         expect(tab.locator(".tile")).to_have_count(0)
-    tabs[0].evaluate(HIDE, False)
+    tabs[0].evaluate(HIDE_TAB, False)
     expect(tabs[0].locator(".tile")).to_have_count(1)
     studio.page.close()
     studio.jobs.finish(second)
@@ -146,7 +140,7 @@ def test_a_tab_that_is_hidden_while_it_sends_hears_of_the_end(studio: Studio) ->
     page.route("**/v1/videos", lambda route: held.append(route))
     page.get_by_role("button", name="Make video").click()
     expect(page.get_by_role("button", name="Sending")).to_be_visible()
-    page.evaluate(HIDE, True)
+    page.evaluate(HIDE_TAB, True)
     held[0].continue_()
     expect(studio.making).to_have_count(1)
     studio.jobs.finish(studio.jobs.last.id)

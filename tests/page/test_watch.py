@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Browser, Route, expect
 
 from tests.e2e.graph import free_port
-from tests.page.conftest import Studio, served, watch
+from tests.page.conftest import HIDE_TAB, Studio, served, watch
 from tests.page.films import Film, FilmJobs
 from tests.scripted_jobs import service_config
 
@@ -206,17 +206,13 @@ def test_a_restart_of_the_server_is_survived(browser: Browser, tmp_path: Path, f
 
 def test_a_tab_that_nobody_sees_gives_its_connection_back(studio: Studio) -> None:
     """If it waits for nothing; it catches up when one returns."""
-    hide = (
-        "(hidden) => { Object.defineProperty(document, 'hidden', { value: hidden, configurable:"
-        " true }); document.dispatchEvent(new Event('visibilitychange')); }"
-    )
     page = studio.open()
     expect(page.locator(".empty")).to_be_visible()
-    page.evaluate(hide, True)
+    page.evaluate(HIDE_TAB, True)
     studio.add("a ball that nobody saw")
     page.wait_for_timeout(500)
     expect(studio.tiles).to_have_count(0)
-    page.evaluate(hide, False)
+    page.evaluate(HIDE_TAB, False)
     expect(studio.tiles.locator(".text")).to_have_text(["a ball that nobody saw"])
     studio.add("a ball that one sees")
     expect(studio.tiles).to_have_count(2)
