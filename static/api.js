@@ -53,6 +53,8 @@ export class ApiError extends Error {
 
 /** Tells, as `needed`, that the server wants an API key. */
 export const door = new EventTarget();
+/** When the key was taken: a request that was sent before lacked it. */
+let signedInAt = 0;
 
 /**
  * @param {string} path
@@ -60,6 +62,7 @@ export const door = new EventTarget();
  * @returns {Promise<any>}
  */
 async function call(path, options) {
+  const sentAt = performance.now();
   let response, body;
   try {
     // A picture may take long on its way; a question does not.
@@ -73,7 +76,8 @@ async function call(path, options) {
   body = parsed(body);
   if (response.ok && body === null) throw new ApiError("Something else answers in place of the service.", 0);
   if (response.ok || (path === "/health" && body?.status)) return body;
-  if (response.status === 401 && path !== "/session") door.dispatchEvent(new Event("needed"));
+  const isLocked = response.status === 401 && path !== "/session" && sentAt >= signedInAt;
+  if (isLocked) door.dispatchEvent(new Event("needed"));
   const error = body?.error;
   const message = typeof error === "string" ? error : error?.message;
   const said = message ?? `The service answered with an error (${response.status}).`;
@@ -209,6 +213,7 @@ export const pin = (id, pinned) => call(`${address(id)}/pin`, { method: pinned ?
  */
 export async function signIn(key) {
   await call("/session", { method: "POST", ...json({ key }) });
+  signedInAt = performance.now();
   keep(KEYED, true);
 }
 

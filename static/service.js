@@ -54,8 +54,10 @@ async function look() {
     if (health.status !== "healthy") message = `${health.message}.`;
     composer.setQueue(health.jobs_queued + health.jobs_running);
     const now = JSON.stringify(health.models);
-    if (now !== states && !shut) await learnModels();
-    states = now;
+    if (now !== states && !shut) {
+      await learnModels();
+      states = now;
+    }
     fetchInAWhile();
   } catch (error) {
     const refused = error instanceof api.ApiError && error.status === 401;

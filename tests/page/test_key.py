@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 
 from deployments.core.keys import digest
 from tests.page.conftest import Studio, served, watch
@@ -112,3 +112,21 @@ def test_a_key_that_is_missing_is_no_fault_of_the_figures(guarded: Studio) -> No
     enter(guarded)
     expect(system.locator("article")).to_have_count(2)
     expect(system.get_by_role("button", name="Forget the key")).to_be_visible()
+
+
+def test_what_was_asked_before_the_key_was_there_does_not_ask_for_it_again(
+    guarded: Studio,
+) -> None:
+    """Its refusal may come late."""
+    page, late = guarded.page, list[Route]()
+    page.route("**/v1/videos?*", lambda route: late.append(route), times=1)
+    page.goto(guarded.url)
+    expect(page.get_by_label("API key")).to_be_visible()
+    while not late:
+        page.wait_for_timeout(20)
+    refused = late[0].fetch()
+    enter(guarded)
+    expect(page.get_by_label("API key")).to_have_count(0)
+    late[0].fulfill(response=refused)
+    guarded.make()
+    expect(page.get_by_label("API key")).to_have_count(0)
