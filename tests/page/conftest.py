@@ -80,6 +80,8 @@ class Studio:
         self.context.add_init_script("localStorage.setItem('studio.consent', 'true')")
 
     def fill(self, prompt: str = "a red ball moving right") -> None:
+        # Playwright types into what has the focus: under a dialog that would be the dialog.
+        expect(self.page.locator("dialog[open]")).to_have_count(0)
         self.page.get_by_label("What should the video show?").fill(prompt)
         consent = self.page.get_by_label("I will use this video lawfully")
         if not consent.is_visible():
