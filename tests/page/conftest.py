@@ -3,14 +3,15 @@
 import os
 import re
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
 
 from deployments.ingress import create_app
 from tests import scripted_jobs
@@ -19,7 +20,8 @@ from tests.scripted_jobs import service_config
 
 CHROMIUM = shutil.which("chromium-headless-shell") or shutil.which("chromium")
 # Two cores may be busy with other things.
-expect.set_options(timeout=20_000)
+PATIENCE_S = 20
+expect.set_options(timeout=PATIENCE_S * 1000)
 # Debian's chromium asks Google's servers when it starts; without names it cannot.
 FLAGS = ["--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1 , EXCLUDE localhost"]
 # Pretends that nobody, or somebody, looks at the tab.
@@ -102,6 +104,24 @@ class Studio:
         expect(self.making).to_have_count(before + 1 - self._ended())
         return self.jobs.last.id
 
+    def hold(self, pattern: str) -> Callable[[], Route]:
+        """Hold the next request to there back; what is returned waits for it."""
+        held: list[Route] = []
+        self.page.route(pattern, lambda route: held.append(route), times=1)
+
+        def first() -> Route:
+            self.until(lambda: held)
+            return held[0]
+
+        return first
+
+    def until(self, done: Callable[[], object]) -> None:
+        """Wait for something of the service; the browser goes on meanwhile."""
+        given_up_at = time.monotonic() + PATIENCE_S
+        while not done():
+            assert time.monotonic() < given_up_at
+            self.page.wait_for_timeout(20)
+
     def add(self, prompt: str = "a red ball", *, done: bool = True, **fields: object) -> str:
         """A job of somebody else, by default a finished one."""
         job_id = self.jobs.add(prompt, **fields)
@@ -134,7 +154,7 @@ def studio(browser: Browser, url: str, jobs: FilmJobs) -> Iterator[Studio]:
     """A fresh page; what it writes to the console and requests to elsewhere fail the test."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, locale="en-GB")
     page = context.new_page()
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(PATIENCE_S * 1000)
     it = Studio(context, page, url, jobs)
     watch(it)
     yield it

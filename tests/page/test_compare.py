@@ -37,6 +37,7 @@ def test_long_texts_leave_the_videos_their_room(studio: Studio) -> None:
     """One scrolls to them."""
     page = studio.open(pair(studio, "one " + "w" * 990, "two " + "w" * 990))
     page.set_viewport_size({"width": 1000, "height": 600})
+    expect(page.locator("#sheet video")).to_have_count(2)
     for box in (clip.bounding_box() for clip in page.locator("#sheet video").all()):
         assert box is not None
         assert box["height"] > 200

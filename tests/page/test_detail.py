@@ -99,12 +99,11 @@ def test_who_has_gone_elsewhere_is_left_there(studio: Studio) -> None:
     """When the answer to a button comes late."""
     first, second = studio.add("a blue square"), studio.add("a green ball")
     page = opened(studio, first)
-    held: list[Route] = []
-    page.route("**/remix", lambda route: held.append(route))
+    held = studio.hold("**/remix")
     page.get_by_role("button", name="Same again").click()
     page.goto(f"{studio.url}/#/videos/{second}")
     expect(studio.sheet).to_contain_text("a green ball")
-    held[0].continue_()
+    held().continue_()
     expect(page.locator("#announcer")).to_have_text("Started.")
     expect(studio.sheet).to_be_visible()
 
@@ -223,6 +222,7 @@ def test_a_second_press_makes_no_second_video(studio: Studio) -> None:
     button = page.get_by_role("button", name="Another seed")
     button.click()
     button.click()
+    studio.until(lambda: held)
     page.wait_for_timeout(200)
     assert len(held) == 1
     held[0].continue_()

@@ -97,6 +97,7 @@ def test_everything_can_be_done_by_keyboard(studio: Studio) -> None:
     page.keyboard.press("Enter")
     expect(page.locator("#sheet-title")).to_be_focused()
     page.keyboard.press("Escape")
+    expect(page.locator(".tile > a")).to_be_focused()
     page.keyboard.press("Delete")
     expect(studio.tiles).to_have_count(0)
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Route, expect
+from playwright.sync_api import Browser, expect
 
 from deployments.core.keys import digest
 from tests.page.conftest import Studio, served, watch
@@ -84,9 +84,8 @@ def test_a_session_that_ends_in_the_middle_is_begun_again(guarded: Studio) -> No
     guarded.make("a red ball")
     guarded.context.clear_cookies()
     guarded.jobs.down = True
-    page.wait_for_timeout(300)
-    guarded.jobs.down = False
     expect(page.get_by_label("API key")).to_be_visible()
+    guarded.jobs.down = False
     page.keyboard.press("Escape")
     expect(page.locator("#status")).to_have_text("This service needs an API key.")
     page.wait_for_timeout(5500)  # the page has looked after the service meanwhile
@@ -118,15 +117,12 @@ def test_what_was_asked_before_the_key_was_there_does_not_ask_for_it_again(
     guarded: Studio,
 ) -> None:
     """Its refusal may come late."""
-    page, late = guarded.page, list[Route]()
-    page.route("**/v1/videos?*", lambda route: late.append(route), times=1)
+    page, late = guarded.page, guarded.hold("**/v1/videos?*")
     page.goto(guarded.url)
     expect(page.get_by_label("API key")).to_be_visible()
-    while not late:
-        page.wait_for_timeout(20)
-    refused = late[0].fetch()
+    refused = late().fetch()
     enter(guarded)
     expect(page.get_by_label("API key")).to_have_count(0)
-    late[0].fulfill(response=refused)
+    late().fulfill(response=refused)
     guarded.make()
     expect(page.get_by_label("API key")).to_have_count(0)

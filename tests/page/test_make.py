@@ -37,14 +37,13 @@ def press(page: Page) -> None:
 
 def test_who_presses_before_the_models_are_known_is_not_ignored(studio: Studio) -> None:
     """The page says what it waits for, and sends the form then."""
-    page, held = studio.page, list[Route]()
-    page.route("**/v1/models", lambda route: held.append(route))
+    page, held = studio.page, studio.hold("**/v1/models")
     page.goto(studio.url)
     studio.fill()
     make_button(page).click()
     expect(page.locator("#outlook")).to_contain_text("Waiting for the service to say")
     expect(page.get_by_role("button", name="Sending …")).to_be_visible()
-    held[0].continue_()
+    held().continue_()
     expect(studio.making).to_have_count(1)
     expect(make_button(page)).to_be_visible()
 

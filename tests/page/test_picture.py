@@ -27,6 +27,8 @@ PASTE = """(bytes) => {
   document.dispatchEvent(new ClipboardEvent("paste", { clipboardData: transfer }));
 }"""
 
+KEPT = "import('/static/kept-picture.js').then(({ keptPicture }) => keptPicture())"
+
 
 def picture(width: int = 60, height: int = 30, left: int = 200) -> bytes:
     """The left half has a red of `left`, the right half none."""
@@ -152,6 +154,7 @@ def test_a_picture_outlives_a_reload(studio: Studio) -> None:
     choose(page, picture(640, 320))
     page.get_by_label("Move the frame").fill("20")
     page.get_by_label("Move the frame").dispatch_event("change")
+    page.wait_for_function(f"({KEPT}).then((kept) => kept?.position === 20)")
     page.reload()
     expect(page.locator(".crop img")).to_have_attribute("alt", "The picture photo.png")
     expect(page.get_by_label("Move the frame")).to_have_value("20")

@@ -135,13 +135,13 @@ def test_hidden_tabs_share_one_stream(studio: Studio) -> None:
 
 def test_a_tab_that_is_hidden_while_it_sends_hears_of_the_end(studio: Studio) -> None:
     """It waited for nothing when it was hidden, and waits for something now."""
-    page, held = studio.open(), list[Route]()
+    page, held = studio.open(), studio.hold("**/v1/videos")
     studio.fill()
-    page.route("**/v1/videos", lambda route: held.append(route))
     page.get_by_role("button", name="Make video").click()
     expect(page.get_by_role("button", name="Sending")).to_be_visible()
+    sent = held()
     page.evaluate(HIDE_TAB, True)
-    held[0].continue_()
+    sent.continue_()
     expect(studio.making).to_have_count(1)
     studio.jobs.finish(studio.jobs.last.id)
     expect(page).to_have_title("Done (1) – Video studio")

@@ -136,9 +136,8 @@ def test_a_deleted_video_can_be_brought_back(studio: Studio) -> None:
     page.clock.fast_forward(9000)
     assert set(studio.jobs.jobs) == {first, second}
     page.clock.fast_forward(1500)
-    page.wait_for_timeout(500)
+    studio.until(lambda: list(studio.jobs.jobs) == [first])
     expect(page.get_by_role("button", name="Undo")).to_have_count(0)
-    assert list(studio.jobs.jobs) == [first]
 
 
 def test_a_deletion_is_not_lost_with_the_page(studio: Studio) -> None:
@@ -148,8 +147,7 @@ def test_a_deletion_is_not_lost_with_the_page(studio: Studio) -> None:
     studio.tiles.first.hover()
     studio.tiles.first.get_by_role("button", name="Delete").click()
     page.goto("about:blank")
-    page.wait_for_timeout(500)
-    assert not studio.jobs.jobs
+    studio.until(lambda: not studio.jobs.jobs)
 
 
 def test_what_others_delete_goes_here_too(studio: Studio) -> None:
