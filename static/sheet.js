@@ -24,8 +24,9 @@ async function known(id) {
  * @param {() => string[]} wall the ids on the wall, as it is when one turns to the next
  */
 export async function openVideo(id, wall) {
-  const [video] = await Promise.all([known(id), import("./elements/video-detail.js")]);
+  await Promise.all([known(id), import("./elements/video-detail.js")]);
   if (!location.hash.includes(id)) return; // one has gone elsewhere meanwhile
+  const video = await known(id); // it may have gone on meanwhile, or be gone
   const beside = (/** @type {number} */ step) => {
     const ids = wall();
     return ids.includes(id) ? (ids[ids.indexOf(id) + step] ?? "") : "";
@@ -45,8 +46,9 @@ export async function openVideo(id, wall) {
  * @param {string} other
  */
 export async function openPair(one, other) {
-  const [left, right] = await Promise.all([known(one), known(other), import("./elements/compare-view.js")]);
+  await Promise.all([known(one), known(other), import("./elements/compare-view.js")]);
   if (!location.hash.includes(other)) return;
+  const [left, right] = await Promise.all([known(one), known(other)]);
   const view = h("compare-view");
   show(view, []);
   view.show(left, right);

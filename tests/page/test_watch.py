@@ -169,6 +169,20 @@ def test_a_video_in_the_making_has_an_address(studio: Studio) -> None:
     expect(studio.sheet.locator("video")).to_be_visible()
 
 
+def test_what_ends_while_its_view_is_fetched_is_seen(studio: Studio) -> None:
+    """The first time that a video is opened its view has to come."""
+    page = studio.open()
+    job_id = studio.make()
+    view = studio.hold("**/video-detail.js")
+    studio.making.locator("a").click()
+    late = view()
+    studio.jobs.finish(job_id)
+    expect(studio.tiles).to_have_count(1)
+    late.continue_()
+    expect(studio.sheet.locator("video")).to_be_visible()
+    assert page.url.endswith(job_id)
+
+
 def test_jobs_that_do_not_answer_are_waited_for(studio: Studio) -> None:
     """The page says so, keeps what it has, and goes on by itself."""
     page = studio.open()
