@@ -159,6 +159,7 @@ def test_a_picture_outlives_a_reload(studio: Studio) -> None:
     expect(page.locator(".crop img")).to_have_attribute("alt", "The picture photo.png")
     expect(page.get_by_label("Move the frame")).to_have_value("20")
     page.get_by_role("button", name="Remove the picture").click()
+    page.wait_for_function(f"({KEPT}).then((kept) => kept === null)")
     studio.open()
     page.wait_for_timeout(300)
     expect(page.locator(".chosen")).to_be_hidden()
