@@ -260,8 +260,7 @@ def test_whoever_comes_is_shown_the_newest_preview_of_each_running_video(
         with service.stream(path.format(video)).reading() as stream:
             until(lambda: previews(stream))
             with service.stream(path.format(video)).reading() as late:
-                until(lambda: previews(late))
-                assert (video, newest) in previews(late)
+                until_shown(late, (video, newest))
         service.until_heard_by(0)
         service.jobs.preview(video, 5)
 
@@ -295,6 +294,10 @@ def test_a_slow_client_sees_the_newest_preview_and_none_after_the_end() -> None:
         assert slow.told == 7
 
     asyncio.run(test())
+
+
+def until_shown(stream: Stream, preview: tuple[str, int]) -> None:
+    until(lambda: preview in previews(stream))
 
 
 def previews(stream: Stream) -> list[tuple[str, int]]:
