@@ -245,12 +245,11 @@ def test_the_window_tells_of_the_end_while_one_is_elsewhere(studio: Studio) -> N
     job_id = studio.make()
     page.get_by_role("button", name="Notify me").click()
     expect(page.get_by_role("button", name="Notify me")).to_have_attribute("aria-pressed", "true")
-    page.evaluate("Object.defineProperty(document, 'hidden', { value: true, configurable: true })")
+    page.evaluate(HIDE_TAB, True)
     studio.jobs.finish(job_id)
     expect(page).to_have_title("Done (1) – Video studio")
     assert page.evaluate("window.told") == [["Your video is done", "a red ball moving right"]]
-    page.evaluate("Object.defineProperty(document, 'hidden', { value: false, configurable: true })")
-    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    page.evaluate(HIDE_TAB, False)
     expect(page).to_have_title("Video studio")
 
 

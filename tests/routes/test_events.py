@@ -258,9 +258,10 @@ def test_whoever_comes_is_shown_the_newest_preview_of_each_running_video(
         service.jobs.preview(video, step)
     for newest in (4, 5):
         with service.stream(path.format(video)).reading() as stream:
-            until(lambda: previews(stream))
+            until_shown(stream, (video, newest))
             with service.stream(path.format(video)).reading() as late:
                 until_shown(late, (video, newest))
+                assert [step for shown, step in previews(late) if shown == video] == [newest]
         service.until_heard_by(0)
         service.jobs.preview(video, 5)
 
